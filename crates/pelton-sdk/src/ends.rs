@@ -1,0 +1,192 @@
+//! Sources, sinks, and where positions are kept.
+
+use crate::{EndError, OptionError, Wake};
+use pelton_types::{Batch, Offset, Partition, TaskId};
+use serde_json::Value;
+use std::{future::Future, pin::Pin, sync::Arc, task::Poll};
+
+/// How much a poll may return.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Records at most.
+    pub records: usize,
+    /// Bytes of keys, values and headers at about most: a source stops after the record that reaches it.
+    pub bytes: usize,
+}
+
+/// What a poll of a source gave.
+#[derive(Debug)]
+pub enum Polled {
+    /// Records of one partition; [`Batch::mark_origin`] was called.
+    Batch(Batch),
+    /// Nothing now; the executor is woken when that changes.
+    Pending,
+    /// A bounded source has delivered everything.
+    End,
+}
+
+/// Distance of one partition's position from its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The partition.
+    pub partition: Partition,
+    /// Next offset to read.
+    pub position: Offset,
+    /// End for this reader (last stable offset where transactions exist); `None` when not known yet.
+    pub end: Option<Offset>,
+}
+
+impl Lag {
+    /// Records (at most: markers count) between position and end.
+    pub fn records(&self) -> Option<u64> {
+        self.end.map(|end| u64::try_from(end - self.position).unwrap_or(0))
+    }
+}
+
+/// Reads the partitions of one task.
+pub trait Source: Send {
+    /// Connect and learn where partitions live, ahead of the grant, so that `start` is fast. Returns at once.
+    fn warm(&mut self) {}
+    /// Begin at these offsets, of every partition of the task.
+    fn start(&mut self, at: &[(Partition, Offset)]) -> Result<(), EndError>;
+    /// The next batch, of whichever partition has records; fair between partitions. Returns at once. An error of kind
+    /// `Retry` is reported once per episode; the source goes on by itself.
+    fn poll(&mut self, budget: Budget) -> Result<Polled, EndError>;
+    /// Offset of the next record of every partition: past all that `poll` delivered, and past markers.
+    fn positions(&mut self) -> Vec<(Partition, Offset)>;
+    /// Where the ends are, from what is known without asking (refreshed in the background).
+    fn lag(&mut self) -> Vec<Lag>;
+    /// Stop reading and let go of the partitions.
+    fn stop(&mut self);
+}
+
+/// What a push to a sink did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Records taken, from the first asked for.
+    pub taken: usize,
+    /// The record after those was refused for good (too large, say), and why. Go on behind it.
+    pub rejected: Option<String>,
+}
+
+/// Writes records. May be shared by the tasks of an executor behind the scenes.
+pub trait Sink: Send {
+    /// Take records from index `from` on, as many as fit now. Fewer means: full, the executor is woken when there is room.
+    fn push(&mut self, batch: &Batch, from: usize) -> Result<Pushed, EndError>;
+    /// Send out everything taken so far.
+    fn start_flush(&mut self);
+    /// Ready when everything taken before `start_flush` is stored, or an error when some of it is not.
+    fn poll_flush(&mut self) -> Poll<Result<(), EndError>>;
+}
+
+/// What was committed for one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The partition.
+    pub partition: Partition,
+    /// Committed offset; `None` when there is none.
+    pub offset: Option<Offset>,
+    /// Where to start: the committed offset, or what the source's `start:` means now.
+    pub start: Offset,
+    /// The text committed with it.
+    pub metadata: Option<String>,
+}
+
+/// Committed positions of one task's partitions. Calls return at once; poll again after a wake-up.
+pub trait Offsets: Send {
+    /// Ask for what is committed.
+    fn start_read(&mut self, partitions: &[Partition]);
+    /// The answer, one entry for each partition asked for.
+    fn poll_read(&mut self) -> Poll<Result<Vec<Committed>, EndError>>;
+    /// Commit positions, all with the same text.
+    fn start_commit(&mut self, positions: &[(Partition, Offset)], metadata: &str);
+    /// Ready when the commit is durable.
+    fn poll_commit(&mut self) -> Poll<Result<(), EndError>>;
+}
+
+/// What a connector needs of the executor it serves.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Wakes the executor.
+    pub wake: Wake,
+    /// Its number within the process, for client names.
+    pub executor: usize,
+    /// Bytes that the client's own queues may hold, in all.
+    pub queue_bytes: usize,
+}
+
+/// What a source is made from.
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    /// The task it belongs to.
+    pub task: TaskId,
+    /// The source's name in the definition.
+    pub name: String,
+    /// The value under the connector's key.
+    pub options: Value,
+    /// The task's partitions of this source.
+    pub partitions: Vec<Partition>,
+}
+
+/// What a sink is made from.
+#[derive(Clone, Debug)]
+pub struct SinkSpec {
+    /// The task it belongs to.
+    pub task: TaskId,
+    /// The sink's name in the definition.
+    pub name: String,
+    /// The value under the connector's key.
+    pub options: Value,
+}
+
+/// One executor's connections to one kind of queue; shares clients between the tasks of the executor.
+pub trait Connector: Send {
+    /// A source for a task. Returns at once; trouble with the queue shows when it is polled.
+    fn source(&mut self, spec: &SourceSpec) -> Result<Box<dyn Source>, EndError>;
+    /// A sink for a task.
+    fn sink(&mut self, spec: &SinkSpec) -> Result<Box<dyn Sink>, EndError>;
+    /// Where the positions of a source are kept.
+    fn offsets(&mut self, spec: &SourceSpec) -> Result<Box<dyn Offsets>, EndError>;
+}
+
+/// What the planner must know of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceShape {
+    /// Topics it reads, co-partitioned; for an end that is no queue, one name that stands for it.
+    pub topics: Vec<String>,
+    /// Partitions, where the options alone decide; `None`: ask the catalog.
+    pub partitions: Option<u32>,
+    /// It comes to an end.
+    pub bounded: bool,
+}
+
+/// Makes connectors of one kind; knows their options.
+pub trait ConnectorFactory: Send + Sync {
+    /// The key in a pipeline definition, such as `kafka`.
+    fn name(&self) -> &'static str;
+    /// What it does, in one line.
+    fn summary(&self) -> &'static str;
+    /// Schema of a source's options; `None` when it cannot be a source.
+    fn source_schema(&self) -> Option<schemars::Schema>;
+    /// Schema of a sink's options; `None` when it cannot be a sink.
+    fn sink_schema(&self) -> Option<schemars::Schema>;
+    /// Find all mistakes in a source's options.
+    fn check_source(&self, options: &Value) -> Result<SourceShape, Vec<OptionError>>;
+    /// Find all mistakes in a sink's options; the topics it writes.
+    fn check_sink(&self, options: &Value) -> Result<Vec<String>, Vec<OptionError>>;
+    /// Topics, where this kind of queue has them.
+    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>>;
+    /// Connections for one executor.
+    fn connect(&self, scope: Scope) -> Box<dyn Connector>;
+}
+
+/// A boxed future, so that the traits need no async crate.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Topics of a queue, for the coordinator.
+pub trait TopicCatalog: Send + Sync {
+    /// Number of partitions, `None` when the topic does not exist.
+    fn partitions<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<u32>, EndError>>;
+    /// Create a topic; fine when it exists.
+    fn create<'a>(&'a self, topic: &'a str, partitions: u32) -> BoxFuture<'a, Result<(), EndError>>;
+}

@@ -1,0 +1,28 @@
+//! What a source, an operator or a sink is, for whoever writes one.
+//!
+//! Everything here runs on an **executor**: one thread that steps many tasks. So nothing may block: a call does what it
+//! can at once and returns; what is not ready is asked for again after [`Wake::wake`], or at a time the callee names.
+//! Time comes in as an argument.
+//!
+//! * [`Operator`]: batch in, batches out through a [`Collector`];
+//! * [`Source`], [`Sink`], [`Offsets`]: the ends of a stage, made by a [`Connector`];
+//! * [`Registry`]: the components a binary was built with, a plain value handed down from `main`.
+
+mod collector;
+mod ends;
+mod error;
+mod operator;
+mod registry;
+mod wake;
+
+pub use collector::{Collector, Failed};
+pub use ends::{
+    BoxFuture, Budget, Committed, Connector, ConnectorFactory, Lag, Offsets, Polled, Pushed, Scope, Sink, SinkSpec,
+    Source, SourceShape, SourceSpec, TopicCatalog,
+};
+pub use error::{EndError, ErrorKind, OptionError};
+pub use operator::{BuildContext, Operator, OperatorFactory, OperatorShape, Services, parse_options};
+pub use registry::Registry;
+pub use wake::Wake;
+
+pub use pelton_types as types;

@@ -1,0 +1,117 @@
+//! Operators and how they are made.
+
+use crate::{Collector, OptionError, Wake};
+use pelton_types::Batch;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::{
+    any::Any,
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+/// One step of a chain: batch in, batches out.
+///
+/// The runtime may drop an operator after a panic and build it anew, give a batch again in smaller pieces, and call
+/// from any one thread at a time. Nothing here may block; work above about a millisecond belongs on another thread,
+/// with the records held meanwhile.
+pub trait Operator: Send {
+    /// Work on a batch. Order within the batch must be kept.
+    fn process(&mut self, batch: Batch, out: &mut Collector);
+
+    /// Hand on what became ready since, in the order it came in. Returns when to ask again without a wake-up.
+    fn poll(&mut self, out: &mut Collector) -> Option<Instant> {
+        let _ = out;
+        None
+    }
+
+    /// A commit is due: finish what is held as soon as possible (results come through `poll`).
+    fn flush(&mut self) {}
+
+    /// Records held: given in, not yet emitted, filtered or failed.
+    fn held(&self) -> u64 {
+        0
+    }
+
+    /// Room for more. While false the runtime gives no batch; wake when it changes.
+    fn ready(&self) -> bool {
+        true
+    }
+}
+
+/// Makes operators of one kind from their options. `check` must find every mistake that `build` could meet.
+pub trait OperatorFactory: Send + Sync {
+    /// The key in a pipeline definition, such as `filter`.
+    fn name(&self) -> &'static str;
+    /// What it does, in one line.
+    fn summary(&self) -> &'static str;
+    /// JSON Schema of the value under the key.
+    fn schema(&self) -> schemars::Schema;
+    /// Find all mistakes, without side effects.
+    fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>>;
+    /// Make one operator.
+    fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>>;
+}
+
+/// What the chain must know of an operator before it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OperatorShape {
+    /// Names of its outputs beside the main one: `inputs: [route.errors]` names port `errors`. Port 1 is the first.
+    pub ports: Vec<String>,
+    /// It may change record keys.
+    pub rekeys: bool,
+}
+
+/// What an operator may use of its surroundings.
+#[derive(Clone, Debug)]
+pub struct BuildContext {
+    /// Wakes the executor the operator lives on.
+    pub wake: Wake,
+    /// Where models are looked up by name.
+    pub models: PathBuf,
+    /// What the operators of one executor share, such as loaded models.
+    pub services: Services,
+}
+
+impl BuildContext {
+    /// For checks, tests and tools: no executor to wake, nothing shared.
+    pub fn detached(models: impl Into<PathBuf>) -> Self {
+        Self { wake: Wake::none(), models: models.into(), services: Services::default() }
+    }
+}
+
+type Shared = Arc<dyn Any + Send + Sync>;
+
+/// Things the operators of one executor share, by a key of their own choice.
+#[derive(Clone, Default)]
+pub struct Services(Arc<Mutex<HashMap<String, Shared>>>);
+
+impl Services {
+    /// The thing under `key`, made by `make` when it is the first time. `None` if another type holds the key.
+    pub fn get_or_try_insert<T: Any + Send + Sync, E>(
+        &self,
+        key: &str,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Option<Arc<T>>, E> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all.get(key) {
+            return Ok(found.clone().downcast().ok());
+        }
+        let made = Arc::new(make()?);
+        all.insert(key.to_owned(), made.clone());
+        Ok(Some(made))
+    }
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Services")
+    }
+}
+
+/// Options as a type; the error names the place serde stopped at, for what the schema could not say.
+pub fn parse_options<T: DeserializeOwned>(options: &Value) -> Result<T, Vec<OptionError>> {
+    T::deserialize(options).map_err(|e| vec![OptionError::at("", e.to_string())])
+}

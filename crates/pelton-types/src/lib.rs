@@ -1,0 +1,16 @@
+//! Plain data that every Pelton crate shares. No I/O, no clock, no policy.
+//!
+//! * [`ids`]: names of pipelines, tasks and partitions, and the counters that order grants;
+//! * [`batch`]: records as spans of shared buffers;
+//! * [`account`]: where every record went;
+//! * [`incident`]: codes of failures a user can meet.
+
+pub mod account;
+pub mod batch;
+pub mod ids;
+pub mod incident;
+
+pub use account::Account;
+pub use batch::{Batch, Header, Record, Span};
+pub use ids::{Epoch, Generation, Offset, Partition, PipelineName, Term, TaskId};
+pub use incident::{Code, Incident};
