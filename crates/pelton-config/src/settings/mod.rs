@@ -1,0 +1,259 @@
+//! What a node runs with: defaults < file < environment < flags, each value with its origin.
+//!
+//! A file has the dotted names as nested keys (`worker: { drainTimeout: 30s }`); the environment has
+//! `PELTON__WORKER__DRAINTIMEOUT`, letter case of the segments not counted.
+
+mod keys;
+mod layers;
+
+pub use keys::{KEYS, Key, Type, find};
+pub use layers::{Layers, load};
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing gave one.
+    Default,
+    /// `file:line:column`.
+    File(String, usize, usize),
+    /// The environment variable of this name.
+    Environment(String),
+    /// The flag for this setting.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File(file, line, column) => write!(f, "{file}:{line}:{column}"),
+            Origin::Environment(name) => f.write_str(name),
+            Origin::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// One value as `pelton config show` prints it; secrets are redacted already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Dotted name.
+    pub name: &'static str,
+    /// Its text; empty when it is not set; secrets redacted.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What it is.
+    pub help: &'static str,
+}
+
+/// What makes worker processes exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// Somebody else starts them.
+    Static,
+    /// The coordinator starts processes.
+    Process,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Settings of a coordinator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoordinatorSettings {
+    /// Where gRPC listens, `host:port`.
+    pub grpc: String,
+    /// Where HTTP listens, `host:port`.
+    pub http: String,
+    /// Where the store is.
+    pub data_dir: PathBuf,
+    /// Bootstrap servers, `host:port` by commas.
+    pub kafka: String,
+    /// Where models are looked up.
+    pub models_dir: PathBuf,
+    /// How long a worker counts as alive without a heartbeat.
+    pub lease: Duration,
+    /// What makes workers exist.
+    pub driver: Driver,
+    /// Workers to start with the driver `process`.
+    pub workers: usize,
+}
+
+/// Settings of a worker, and of `pelton run`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// Name; `None`: made from the host's name.
+    pub id: Option<String>,
+    /// URL of the coordinator.
+    pub coordinator: String,
+    /// Where HTTP listens, `host:port`.
+    pub http: String,
+    /// Bootstrap servers, `host:port` by commas.
+    pub kafka: String,
+    /// Executor threads; `None`: one per core.
+    pub executors: Option<usize>,
+    /// Where positions of sources that are no queue are kept.
+    pub data_dir: PathBuf,
+    /// Where models are looked up.
+    pub models_dir: PathBuf,
+    /// Time to finish, commit and release on SIGTERM.
+    pub drain_timeout: Duration,
+    /// Bytes for records in flight; `None`: from the container's limit.
+    pub memory_budget: Option<u64>,
+}
+
+/// Settings of the development queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerSettings {
+    /// Where it listens, `host:port`.
+    pub listen: String,
+    /// Where HTTP listens, `host:port`.
+    pub http: String,
+    /// Where its logs are.
+    pub data_dir: PathBuf,
+}
+
+/// How a node logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Level or directives, as `tracing-subscriber`'s `EnvFilter` reads them.
+    pub level: String,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TelemetrySettings {
+    /// OTLP/gRPC endpoint; `None`: nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// Headers for it, secret.
+    pub otlp_headers: Vec<(String, String)>,
+}
+
+/// Everything a node runs with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// For `pelton coordinator`.
+    pub coordinator: CoordinatorSettings,
+    /// For `pelton worker` and `pelton run`.
+    pub worker: WorkerSettings,
+    /// For `pelton broker`.
+    pub broker: BrokerSettings,
+    /// For every role.
+    pub log: LogSettings,
+    /// For every role.
+    pub telemetry: TelemetrySettings,
+    values: BTreeMap<&'static str, (String, Origin)>,
+}
+
+impl fmt::Debug for Settings {
+    /// Without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.show().iter().map(|s| (s.name, &s.value))).finish()
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let defaults = KEYS.iter().map(|k| (k.name, (k.default.to_owned(), Origin::Default))).collect();
+        Self::from_values(defaults)
+    }
+}
+
+impl Settings {
+    /// Every setting by name, with its origin, secrets redacted.
+    pub fn show(&self) -> Vec<Shown> {
+        let shown = |key: &'static Key| {
+            let (value, origin) = self.values.get(key.name)?;
+            Some(Shown { name: key.name, value: redact(key, value), origin: origin.clone(), help: key.help })
+        };
+        KEYS.iter().filter_map(shown).collect()
+    }
+
+    /// Where the value of a setting came from; `None` when there is no such setting.
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        self.values.get(name).map(|(_, origin)| origin)
+    }
+
+    /// From texts that were checked against [`KEYS`].
+    fn from_values(values: BTreeMap<&'static str, (String, Origin)>) -> Self {
+        let text = |name: &str| values.get(name).map(|(value, _)| value.clone()).unwrap_or_default();
+        let some = |name: &str| Some(text(name)).filter(|value| !value.is_empty());
+        let path = |name: &str| PathBuf::from(text(name));
+        let count = |name: &str| text(name).parse().ok();
+        let duration = |name: &str| crate::units::parse_duration(&text(name)).unwrap_or_default();
+        Self {
+            coordinator: CoordinatorSettings {
+                grpc: text("coordinator.grpc"),
+                http: text("coordinator.http"),
+                data_dir: path("coordinator.dataDir"),
+                kafka: text("coordinator.kafka"),
+                models_dir: path("coordinator.modelsDir"),
+                lease: duration("coordinator.lease"),
+                driver: if text("coordinator.driver") == "process" {
+                    Driver::Process
+                } else {
+                    Driver::Static
+                },
+                workers: count("coordinator.workers").unwrap_or(1),
+            },
+            worker: WorkerSettings {
+                id: some("worker.id"),
+                coordinator: text("worker.coordinator"),
+                http: text("worker.http"),
+                kafka: text("worker.kafka"),
+                executors: count("worker.executors"),
+                data_dir: path("worker.dataDir"),
+                models_dir: path("worker.modelsDir"),
+                drain_timeout: duration("worker.drainTimeout"),
+                memory_budget: crate::units::parse_size(&text("worker.memoryBudget")).ok(),
+            },
+            broker: BrokerSettings {
+                listen: text("broker.listen"),
+                http: text("broker.http"),
+                data_dir: path("broker.dataDir"),
+            },
+            log: LogSettings {
+                format: match text("log.format").as_str() {
+                    "human" => LogFormat::Human,
+                    "json" => LogFormat::Json,
+                    _ => LogFormat::Auto,
+                },
+                level: text("log.level"),
+            },
+            telemetry: TelemetrySettings {
+                otlp_endpoint: some("telemetry.otlp.endpoint"),
+                otlp_headers: text("telemetry.otlp.headers")
+                    .split(',')
+                    .filter_map(|pair| pair.split_once('='))
+                    .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+                    .collect(),
+            },
+            values,
+        }
+    }
+}
+
+/// The text of a value as it may be shown: secrets, and passwords inside URLs, are hidden.
+fn redact(key: &Key, value: &str) -> String {
+    if key.secret && !value.is_empty() {
+        return "<redacted>".to_owned();
+    }
+    if let (Type::Url, Some((scheme, rest))) = (key.kind, value.split_once("://"))
+        && let Some((_, host)) = rest.rsplit_once('@')
+    {
+        return format!("{scheme}://<redacted>@{host}");
+    }
+    value.to_owned()
+}
