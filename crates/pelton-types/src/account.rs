@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn a_lost_record_shows_as_an_imbalance() {
-        let mut books = Account { records_in: 3, records_out: 1, filtered: 1, dead_lettered: 1, ..Default::default() };
+        let mut books =
+            Account { records_in: 3, records_out: 1, filtered: 1, dead_lettered: 1, ..Default::default() };
         assert_eq!(books.imbalance(), 0);
         books.records_in += 1;
         assert_eq!(books.imbalance(), 1);

@@ -300,7 +300,13 @@ mod tests {
         let mut b = Batch::new(Partition::new("t", 0));
         for (i, v) in values.iter().enumerate() {
             let value = b.put(Some(v.as_bytes()));
-            b.records.push(Record { key: Span::NULL, value, headers: Span::NULL, timestamp_ms: -1, offset: i as i64 });
+            b.records.push(Record {
+                key: Span::NULL,
+                value,
+                headers: Span::NULL,
+                timestamp_ms: -1,
+                offset: i as i64,
+            });
         }
         b
     }

@@ -12,5 +12,5 @@ pub mod incident;
 
 pub use account::Account;
 pub use batch::{Batch, Header, Record, Span};
-pub use ids::{Epoch, Generation, Offset, Partition, PipelineName, Term, TaskId};
+pub use ids::{Epoch, Generation, Offset, Partition, PipelineName, TaskId, Term};
 pub use incident::{Code, Incident};

@@ -1,0 +1,358 @@
+//! A graph of operators, run batch by batch on one thread.
+//!
+//! The chain knows no queue: batches come in by source, leave by sink, and records that could not be processed leave
+//! beside them. It keeps the account of every operator and survives their panics: a batch that panics is run once more
+//! on a fresh operator, then halved until the records at fault stand alone.
+
+use crate::{
+    plan::{Input, StagePlan},
+    tap::Taps,
+};
+use pelton_sdk::{BuildContext, Collector, Failed, Operator, OperatorFactory, OptionError, Registry};
+use pelton_types::{Account, Batch};
+use serde_json::Value;
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Operator(usize),
+    Sink(usize),
+}
+
+struct Node {
+    name: String,
+    factory: Arc<dyn OperatorFactory>,
+    options: Value,
+    operator: Box<dyn Operator>,
+    /// Consumers by output port.
+    outputs: Vec<Vec<Target>>,
+    account: Account,
+}
+
+/// A record the chain gave up on.
+#[derive(Debug)]
+pub struct Rejected {
+    /// The operator that refused it.
+    pub operator: String,
+    /// The record and the cause.
+    pub failed: Failed,
+}
+
+/// What left the chain in one step.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Batches by sink.
+    pub sinks: Vec<(usize, Batch)>,
+    /// Records given up on.
+    pub rejected: Vec<Rejected>,
+    /// Records dropped on purpose.
+    pub filtered: u64,
+    /// Extra copies made.
+    pub expanded: u64,
+}
+
+impl Output {
+    /// Whether nothing left the chain.
+    pub fn is_empty(&self) -> bool {
+        self.sinks.is_empty() && self.rejected.is_empty() && self.filtered == 0 && self.expanded == 0
+    }
+}
+
+/// An operator panicked while it held records: they are gone from memory, only a restart brings them back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostRecords {
+    /// The operator.
+    pub operator: String,
+    /// The panic's message.
+    pub message: String,
+    /// Records it held.
+    pub held: u64,
+}
+
+/// See the module.
+pub struct Chain {
+    nodes: Vec<Node>,
+    sources: Vec<(String, Vec<Target>)>,
+    context: BuildContext,
+    /// Who watches.
+    pub taps: Taps,
+}
+
+impl Chain {
+    /// Build the operators of a plan.
+    ///
+    /// # Errors
+    /// What the operators' options get wrong, each with the operator's name; `check` at submit finds the same.
+    pub fn build(
+        plan: &StagePlan,
+        registry: &Registry,
+        context: &BuildContext,
+    ) -> Result<Chain, Vec<(String, OptionError)>> {
+        let mut chain = Chain {
+            nodes: Vec::new(),
+            sources: plan.sources.iter().map(|s| (s.name.clone(), Vec::new())).collect(),
+            context: context.clone(),
+            taps: Taps::default(),
+        };
+        let mut errors = Vec::new();
+        for operator in &plan.operators {
+            let built = registry
+                .find_operator(&operator.kind)
+                .ok_or_else(|| {
+                    vec![OptionError::at("", format!("this binary has no operator `{}`", operator.kind))]
+                })
+                .and_then(|factory| {
+                    let shape = factory.check(&operator.options, context)?;
+                    Ok((factory.clone(), shape, factory.build(&operator.options, context)?))
+                });
+            match built {
+                Ok((factory, shape, built)) => chain.nodes.push(Node {
+                    name: operator.name.clone(),
+                    factory,
+                    options: operator.options.clone(),
+                    operator: built,
+                    outputs: vec![Vec::new(); shape.ports.len() + 1],
+                    account: Account::default(),
+                }),
+                Err(found) => errors.extend(found.into_iter().map(|e| (operator.name.clone(), e))),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        for (index, operator) in plan.operators.iter().enumerate() {
+            chain.connect(&operator.inputs, Target::Operator(index));
+        }
+        for (index, sink) in plan.sinks.iter().enumerate() {
+            chain.connect(&sink.inputs, Target::Sink(index));
+        }
+        Ok(chain)
+    }
+
+    fn connect(&mut self, inputs: &[Input], to: Target) {
+        for input in inputs {
+            let outputs = match *input {
+                Input::Source(index) => self.sources.get_mut(index).map(|(_, outputs)| outputs),
+                Input::Operator { index, port } => {
+                    self.nodes.get_mut(index).and_then(|node| node.outputs.get_mut(port))
+                }
+            };
+            if let Some(outputs) = outputs {
+                outputs.push(to);
+            }
+        }
+    }
+
+    /// Whether every operator has room for another batch.
+    pub fn ready(&self) -> bool {
+        self.nodes.iter().all(|node| node.operator.ready())
+    }
+
+    /// Records inside operators.
+    pub fn held(&self) -> u64 {
+        self.nodes.iter().map(|node| node.operator.held()).sum()
+    }
+
+    /// Names and accounts of the operators, in order.
+    pub fn accounts(&self) -> impl Iterator<Item = (&str, Account)> {
+        self.nodes.iter().map(|node| {
+            let account = Account { held: node.operator.held(), ..node.account };
+            (node.name.as_str(), account)
+        })
+    }
+
+    /// Build every operator anew and set the books back to `accounts`: the task returns to its last commit.
+    ///
+    /// # Errors
+    /// An operator that was built before cannot be built now, a model file that vanished for example.
+    pub fn reset(&mut self, accounts: &[Account]) -> Result<(), (String, OptionError)> {
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            node.operator = node.factory.build(&node.options, &self.context).map_err(|errors| {
+                let error =
+                    errors.into_iter().next().unwrap_or_else(|| OptionError::at("", "cannot be built"));
+                (node.name.clone(), error)
+            })?;
+            node.account = accounts.get(index).copied().unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// The first operator whose books do not balance.
+    pub fn imbalance(&self) -> Option<(&str, Account)> {
+        self.accounts().find(|(_, account)| account.imbalance() != 0)
+    }
+
+    /// Run a batch of a source through.
+    pub fn process(
+        &mut self,
+        source: usize,
+        batch: Batch,
+        now: Instant,
+        out: &mut Output,
+    ) -> Result<(), LostRecords> {
+        let mut queue = VecDeque::new();
+        let (name, targets) = &self.sources[source];
+        self.taps.offer(name, false, &batch);
+        fan_out(targets, batch, &mut queue, out);
+        self.run(queue, now, out)
+    }
+
+    /// Ask the operators that hold records for what became ready. Returns when to ask again at the latest.
+    pub fn poll(&mut self, now: Instant, out: &mut Output) -> Result<Option<Instant>, LostRecords> {
+        let mut soonest: Option<Instant> = None;
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].operator.held() == 0 {
+                continue;
+            }
+            let mut collector = Collector::new(now);
+            let node = &mut self.nodes[index];
+            let polled = catch_unwind(AssertUnwindSafe(|| node.operator.poll(&mut collector)));
+            match polled {
+                Ok(again) => soonest = [soonest, again].into_iter().flatten().min(),
+                Err(panic) => return Err(self.lost(index, &*panic)),
+            }
+            let mut queue = VecDeque::new();
+            self.collect(index, collector, &mut queue, out);
+            self.run(queue, now, out)?;
+        }
+        Ok(soonest)
+    }
+
+    /// A commit is due: have the operators finish what they hold.
+    pub fn flush(&mut self) {
+        for node in &mut self.nodes {
+            if node.operator.held() > 0 {
+                node.operator.flush();
+            }
+        }
+    }
+
+    fn run(
+        &mut self,
+        mut queue: VecDeque<(usize, Batch)>,
+        now: Instant,
+        out: &mut Output,
+    ) -> Result<(), LostRecords> {
+        while let Some((index, batch)) = queue.pop_front() {
+            self.nodes[index].account.records_in += batch.len() as u64;
+            self.run_operator(index, batch, now, 0, &mut queue, out)?;
+        }
+        Ok(())
+    }
+
+    /// Run one operator on one batch; after a panic again, and then on its halves.
+    fn run_operator(
+        &mut self,
+        index: usize,
+        mut batch: Batch,
+        now: Instant,
+        attempt: u32,
+        queue: &mut VecDeque<(usize, Batch)>,
+        out: &mut Output,
+    ) -> Result<(), LostRecords> {
+        batch.seal();
+        let mut kept = batch.fork();
+        let mut collector = Collector::new(now);
+        let node = &mut self.nodes[index];
+        let held = node.operator.held();
+        let panic = match catch_unwind(AssertUnwindSafe(|| node.operator.process(batch, &mut collector))) {
+            Ok(()) => {
+                self.collect(index, collector, queue, out);
+                return Ok(());
+            }
+            Err(panic) => panic,
+        };
+        if held > 0 {
+            return Err(self.lost(index, &*panic));
+        }
+        tracing::warn!(operator = %node.name, records = kept.len(), panic = message(&*panic), "an operator panicked");
+        match node.factory.build(&node.options, &self.context) {
+            Ok(fresh) => node.operator = fresh,
+            Err(_) => return Err(self.lost(index, &*panic)),
+        }
+        if attempt == 0 {
+            return self.run_operator(index, kept, now, 1, queue, out);
+        }
+        if kept.len() <= 1 {
+            let mut collector = Collector::new(now);
+            if !kept.is_empty() {
+                collector.fail(&mut kept, 0, format!("the operator panicked: {}", message(&*panic)));
+            }
+            self.collect(index, collector, queue, out);
+            return Ok(());
+        }
+        let half = kept.split_off(kept.len() / 2);
+        self.run_operator(index, kept, now, attempt + 1, queue, out)?;
+        self.run_operator(index, half, now, attempt + 1, queue, out)
+    }
+
+    fn lost(&self, index: usize, panic: &(dyn Any + Send)) -> LostRecords {
+        let node = &self.nodes[index];
+        LostRecords {
+            operator: node.name.clone(),
+            message: message(panic).to_owned(),
+            held: node.operator.held(),
+        }
+    }
+
+    /// Book what an operator gave and send it on.
+    fn collect(
+        &mut self,
+        index: usize,
+        collector: Collector,
+        queue: &mut VecDeque<(usize, Batch)>,
+        out: &mut Output,
+    ) {
+        let node = &mut self.nodes[index];
+        node.account.filtered += collector.filtered;
+        node.account.expanded += collector.expanded;
+        node.account.dead_lettered += collector.failed.len() as u64;
+        out.filtered += collector.filtered;
+        out.expanded += collector.expanded;
+        for failed in collector.failed {
+            out.rejected.push(Rejected { operator: node.name.clone(), failed });
+        }
+        for (port, batch) in collector.emitted {
+            node.account.records_out += batch.len() as u64;
+            self.taps.offer(&node.name, false, &batch);
+            match node.outputs.get(port) {
+                Some(targets) => fan_out(targets, batch, queue, out),
+                None => out.filtered += batch.len() as u64,
+            }
+        }
+    }
+}
+
+/// Send a batch to every consumer of an output; an output nobody reads drops it, as the definition says.
+fn fan_out(targets: &[Target], mut batch: Batch, queue: &mut VecDeque<(usize, Batch)>, out: &mut Output) {
+    let Some((last, others)) = targets.split_last() else {
+        out.filtered += batch.len() as u64;
+        return;
+    };
+    if !others.is_empty() {
+        batch.seal();
+        out.expanded += (batch.len() * others.len()) as u64;
+    }
+    let mut send = |target: Target, batch: Batch| match target {
+        Target::Operator(index) => queue.push_back((index, batch)),
+        Target::Sink(index) => out.sinks.push((index, batch)),
+    };
+    for target in others {
+        send(*target, batch.fork());
+    }
+    send(*last, batch);
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
