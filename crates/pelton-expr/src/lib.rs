@@ -1,0 +1,33 @@
+//! Records as bytes, and VRL programs over them that decode only what they read.
+//!
+//! A JSON record is checked in one pass that finds its top-level members. A member is decoded when a program reads it;
+//! what the program writes is laid over the original bytes and spliced in once, at the end. Members that nobody touched
+//! pass as they came, with the order, the spelling of numbers and the blanks they had.
+//!
+//! * [`Program::compile_filter`], [`Program::compile_map`]: check a program, all mistakes with their place;
+//! * [`Program::run_filter`], [`Program::run_map`]: run it over one record, with a [`Scratch`] kept for the next;
+//! * [`Path`]: the text of one field, for keys.
+//!
+//! | a record that | is |
+//! |---|---|
+//! | is no JSON, truncated or no UTF-8 | an error with the byte |
+//! | has a member twice | read by its last one; untouched, both pass |
+//! | holds a number beyond 64 bits, or half a surrogate pair | fine until the member is read |
+//! | is JSON, but no object | decoded as a whole |
+//! | has no value (a tombstone) | `null`: `exists(.a)` is false, `.a > 1` is an error of the record |
+//!
+//! Programs read no metadata (`%`), and have no functions that leave the worker: `dns_lookup`, `reverse_dns`,
+//! `http_request`, `get_env_var`, `get_hostname` and `log` do not exist. Times without a zone are UTC.
+
+mod decode;
+mod diagnose;
+mod find;
+mod path;
+mod program;
+mod record;
+mod scan;
+
+pub use diagnose::CompileError;
+pub use path::{FieldError, Path, PathError};
+pub use program::{Outcome, Program, Scratch};
+pub use scan::JsonError;

@@ -1,0 +1,306 @@
+//! Programs: compiled once, run over each record.
+
+use crate::{
+    diagnose::{self, CompileError},
+    record::{Index, Lazy},
+};
+use std::sync::{Arc, LazyLock};
+use vrl::{
+    compiler::{
+        CompilationResult, CompileConfig, Context, ExpressionError, Function, TimeZone,
+        compile_with_external,
+        state::{ExternalEnv, RuntimeState},
+    },
+    path::{OwnedSegment, OwnedTargetPath, PathPrefix},
+    value::{KeyString, Value},
+};
+
+/// Left out: they block on the network, leave the worker's sandbox, or flood its log.
+const LEFT_OUT: [&str; 6] =
+    ["dns_lookup", "reverse_dns", "http_request", "get_env_var", "get_hostname", "log"];
+
+static FUNCTIONS: LazyLock<Vec<Box<dyn Function>>> = LazyLock::new(|| {
+    let mut all = vrl::stdlib::all();
+    all.retain(|f| !LEFT_OUT.contains(&f.identifier()));
+    all
+});
+
+/// Times without a zone are UTC on every worker, whatever its machine is set to.
+static ZONE: LazyLock<TimeZone> = LazyLock::new(|| TimeZone::parse("UTC").unwrap_or_default());
+
+/// What a map did to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The new record was appended.
+    Written,
+    /// The record stays as it is, byte for byte; nothing was appended.
+    Unchanged,
+    /// The program gave the record up with `abort`; nothing was appended.
+    Aborted,
+}
+
+/// A compiled program. Cheap to clone, and free of state: what changes from record to record is in a [`Scratch`].
+#[derive(Clone, Debug)]
+pub struct Program(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    source: String,
+    program: vrl::compiler::Program,
+    /// Bytes before the user's program in what was compiled.
+    shift: usize,
+    /// It was compiled as `_, err = (EXPRESSION)`, whose value is the answer or the error's text.
+    wrapped: bool,
+    /// It sets variables, so they must be cleared between records.
+    variables: bool,
+    /// Top-level members it names.
+    members: Vec<KeyString>,
+    reads: Vec<String>,
+    writes: Vec<String>,
+}
+
+/// What a program needs while it runs, kept from record to record. One for each thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    state: RuntimeState,
+    index: Index,
+    /// The program that `index` fits.
+    program: Option<Arc<Inner>>,
+}
+
+impl Scratch {
+    fn fit(&mut self, program: &Program) {
+        if !self.program.as_ref().is_some_and(|p| Arc::ptr_eq(p, &program.0)) {
+            self.index = Index::of(&program.0.members);
+            self.state.clear();
+            self.program = Some(program.0.clone());
+        }
+    }
+}
+
+impl Program {
+    /// Compile a condition. Where VRL would want an error of the expression handled, it becomes an error of the record.
+    ///
+    /// # Errors
+    /// All mistakes, also: the result is not a boolean, or the record is written to.
+    pub fn compile_filter(source: &str) -> Result<Self, Vec<CompileError>> {
+        if is_blank(source) {
+            return Err(vec![blank("the condition is empty", "write an expression such as `.price > 1000`")]);
+        }
+        let plain = match compile(source, true) {
+            Ok(plain) => return Self::filter(source, plain, None),
+            Err(plain) => plain,
+        };
+        // A group holds one expression; a block also takes several lines.
+        for (open, close) in [("(\n", "\n)"), ("{\n", "\n}")] {
+            let prefix = format!("_, pelton_error = {open}");
+            match vrl::parser::parse(format!("{prefix}{source}{close}")) {
+                Ok(_) => return Self::wrapped(source, &prefix, close),
+                Err(_) => continue,
+            }
+        }
+        Err(diagnose::mistakes(source, plain, 0))
+    }
+
+    fn wrapped(source: &str, prefix: &str, close: &str) -> Result<Self, Vec<CompileError>> {
+        let text = format!("{prefix}{source}{close}");
+        let result = compile(&text, true).map_err(|list| diagnose::mistakes(source, list, prefix.len()))?;
+        // The value of `_, error = (..)` is the answer or the error's text: the answer's own type needs a variable.
+        let typed = prefix.replacen('_', "pelton_answer", 1);
+        let typed_text = format!("{typed}{source}{close}\npelton_answer");
+        let typed =
+            compile(&typed_text, true).map_err(|list| diagnose::mistakes(source, list, typed.len()))?;
+        check_boolean(source, &typed)?;
+        Self::filter(source, result, Some(prefix.len()))
+    }
+
+    fn filter(
+        source: &str,
+        result: CompilationResult,
+        shift: Option<usize>,
+    ) -> Result<Self, Vec<CompileError>> {
+        if shift.is_none() {
+            check_boolean(source, &result)?;
+        }
+        Self::new(source, result, shift)
+    }
+
+    /// Compile a program that changes records. It is strict VRL: every error must be handled.
+    ///
+    /// # Errors
+    /// All mistakes.
+    pub fn compile_map(source: &str) -> Result<Self, Vec<CompileError>> {
+        if is_blank(source) {
+            return Err(vec![blank(
+                "the program is empty",
+                "write a program such as `.total = 1` or `del(.extra)`",
+            )]);
+        }
+        let result = compile(source, false).map_err(|list| diagnose::mistakes(source, list, 0))?;
+        Self::new(source, result, None)
+    }
+
+    fn new(source: &str, result: CompilationResult, shift: Option<usize>) -> Result<Self, Vec<CompileError>> {
+        let info = result.program.info();
+        let mut members: Vec<KeyString> = Vec::new();
+        for path in info.target_queries.iter().chain(&info.target_assignments) {
+            if path.prefix == PathPrefix::Metadata {
+                return Err(vec![CompileError {
+                    span: find_metadata(source),
+                    message: format!("`{path}` names metadata, which records do not have"),
+                    hint: Some("fields of the record are written with a dot: `.name`".to_owned()),
+                }]);
+            }
+            if let Some(OwnedSegment::Field(name)) = path.path.segments.first() {
+                if !members.contains(name) {
+                    members.push(name.clone());
+                }
+            }
+        }
+        let names = |paths: &[OwnedTargetPath]| paths.iter().map(ToString::to_string).collect();
+        Ok(Self(Arc::new(Inner {
+            source: source.to_owned(),
+            shift: shift.unwrap_or_default(),
+            wrapped: shift.is_some(),
+            variables: may_assign(source),
+            members,
+            reads: names(&info.target_queries),
+            writes: names(&info.target_assignments),
+            program: result.program,
+        })))
+    }
+
+    /// The program as it was given.
+    pub fn source(&self) -> &str {
+        &self.0.source
+    }
+
+    /// Paths it may read. What `del` removes is among them.
+    pub fn reads(&self) -> &[String] {
+        &self.0.reads
+    }
+
+    /// Paths it may assign.
+    pub fn writes(&self) -> &[String] {
+        &self.0.writes
+    }
+
+    /// Judge a record; `None` is a record without a value, read as `null`. `abort` counts as no.
+    ///
+    /// # Errors
+    /// The record is no JSON, or the condition fails on it: lowercase, with the place in the program.
+    #[inline]
+    pub fn run_filter<'b>(
+        &self,
+        scratch: &mut Scratch,
+        record: impl Into<Option<&'b [u8]>>,
+    ) -> Result<bool, String> {
+        scratch.fit(self);
+        let mut target = Lazy::load(record.into(), &mut scratch.index, false).map_err(|e| e.to_string())?;
+        let value = self.resolve(&mut target, &mut scratch.state)?;
+        match value {
+            Some(Value::Boolean(answer)) => Ok(answer),
+            None => Ok(false),
+            Some(other) => Err(match other.to_str_lossy() {
+                Some(error) if self.0.wrapped => diagnose::placed(&self.0.source, &error, self.0.shift),
+                _ => format!("the condition gives {} instead of a boolean", other.kind_str()),
+            }),
+        }
+    }
+
+    /// Change a record: the new one is appended to `out`. `None` is a record without a value, read as `null`.
+    ///
+    /// # Errors
+    /// The record is no JSON, or the program fails on it: lowercase, with the place in the program. `out` is as before.
+    #[inline]
+    pub fn run_map<'b>(
+        &self,
+        scratch: &mut Scratch,
+        record: impl Into<Option<&'b [u8]>>,
+        out: &mut Vec<u8>,
+    ) -> Result<Outcome, String> {
+        scratch.fit(self);
+        let mut target = Lazy::load(record.into(), &mut scratch.index, true).map_err(|e| e.to_string())?;
+        let loaded = target.loaded_root();
+        if self.resolve(&mut target, &mut scratch.state)?.is_none() {
+            return Ok(Outcome::Aborted);
+        }
+        if target.is_unchanged(loaded.as_ref()) {
+            return Ok(Outcome::Unchanged);
+        }
+        let start = out.len();
+        target.write(out).map_err(|e| {
+            out.truncate(start);
+            format!("the new record cannot be written as JSON: {e}")
+        })?;
+        Ok(Outcome::Written)
+    }
+
+    /// The program's value, `None` when it aborted.
+    #[inline]
+    fn resolve(&self, target: &mut Lazy<'_>, state: &mut RuntimeState) -> Result<Option<Value>, String> {
+        if self.0.variables {
+            state.clear();
+        }
+        let result = self.0.program.resolve(&mut Context::new(target, state, &ZONE));
+        if let Some(error) = target.take_error() {
+            return Err(error.to_string());
+        }
+        match result {
+            Ok(value) | Err(ExpressionError::Return { value, .. }) => Ok(Some(value)),
+            Err(ExpressionError::Abort { .. }) => Ok(None),
+            Err(error) => Err(diagnose::placed(&self.0.source, &error.to_string(), self.0.shift)),
+        }
+    }
+}
+
+fn compile(text: &str, read_only: bool) -> Result<CompilationResult, vrl::diagnostic::DiagnosticList> {
+    let mut config = CompileConfig::default();
+    if read_only {
+        config.set_read_only();
+    }
+    compile_with_external(text, &FUNCTIONS, &ExternalEnv::default(), config)
+}
+
+fn check_boolean(source: &str, result: &CompilationResult) -> Result<(), Vec<CompileError>> {
+    let info = result.program.final_type_info();
+    let kind = info.result.kind();
+    if kind.is_boolean() || kind.is_never() {
+        return Ok(());
+    }
+    Err(vec![CompileError {
+        span: trimmed(source),
+        message: format!("a condition must be a boolean, this is {kind}"),
+        hint: Some("compare it (`.flag == true`), or say that it is one: `bool!(.flag)`".to_owned()),
+    }])
+}
+
+/// The program without the blanks around it.
+fn trimmed(source: &str) -> std::ops::Range<usize> {
+    let start = source.len() - source.trim_start().len();
+    start..start + source.trim().len()
+}
+
+fn find_metadata(source: &str) -> std::ops::Range<usize> {
+    source.find('%').map_or_else(|| trimmed(source), |at| at..at + 1)
+}
+
+/// Nothing but blanks and comments.
+fn is_blank(source: &str) -> bool {
+    source.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#'))
+}
+
+fn blank(message: &str, hint: &str) -> CompileError {
+    CompileError { span: 0..0, message: message.to_owned(), hint: Some(hint.to_owned()) }
+}
+
+/// Whether a program may set a variable: any `=` that is not part of a comparison, or a closure. May say yes too often.
+fn may_assign(source: &str) -> bool {
+    let bytes = source.as_bytes();
+    let assigns = |(at, &c): (usize, &u8)| {
+        let before = at.checked_sub(1).map(|n| bytes[n]);
+        let compares = matches!(before, Some(b'=' | b'!' | b'<' | b'>')) || bytes.get(at + 1) == Some(&b'=');
+        c == b'=' && !compares
+    };
+    bytes.iter().enumerate().any(assigns) || source.contains("->")
+}

@@ -1,0 +1,373 @@
+//! One checking pass over JSON text that gives the places of members, and builds nothing.
+//!
+//! The grammar is that of RFC 8259, as strict as `serde_json`: what passes here passes there, except for what only
+//! decoding shows (a number out of range, half of a surrogate pair).
+
+use crate::find;
+use std::ops::Range;
+
+/// Containers within containers, the outermost counted: the limit `serde_json` has, so that both take the same records.
+pub(crate) const MAX_DEPTH: u32 = 127;
+
+/// The bytes are not a JSON record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// A byte that cannot stand there.
+    #[error("invalid JSON at byte {at}: {what}")]
+    Invalid {
+        /// Where, counted from the record's first byte.
+        at: usize,
+        /// What was expected or is wrong.
+        what: String,
+    },
+    /// The record ends too early.
+    #[error("truncated JSON: the record ends at byte {at}, {what}")]
+    Truncated {
+        /// The record's length.
+        at: usize,
+        /// What was expected.
+        what: &'static str,
+    },
+    /// The record is no text.
+    #[error("invalid UTF-8 at byte {at}")]
+    Utf8 {
+        /// The first byte that is not UTF-8.
+        at: usize,
+    },
+}
+
+impl JsonError {
+    /// A byte that cannot stand at `at`.
+    pub(crate) fn invalid(at: usize, what: impl Into<String>) -> Self {
+        Self::Invalid { at, what: what.into() }
+    }
+}
+
+/// Something else at `at` than `what`, or nothing at all.
+#[cold]
+fn expected(bytes: &[u8], at: usize, what: &'static str) -> JsonError {
+    if at >= bytes.len() {
+        JsonError::Truncated { at: bytes.len(), what }
+    } else {
+        JsonError::invalid(at, what)
+    }
+}
+
+/// A member of an object, as ranges of the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Member {
+    key: (u32, u32),
+    value: (u32, u32),
+    /// The key has escapes, so its bytes are not its text.
+    pub(crate) key_escaped: bool,
+    /// The value is a string with escapes.
+    pub(crate) escaped: bool,
+}
+
+impl Member {
+    /// The key's bytes, quotes excluded.
+    #[inline]
+    pub(crate) fn key(&self) -> Range<usize> {
+        self.key.0 as usize..self.key.1 as usize
+    }
+    /// The key with its quotes.
+    pub(crate) fn quoted_key(&self) -> Range<usize> {
+        self.key.0 as usize - 1..self.key.1 as usize + 1
+    }
+    /// The value's bytes, quotes of a string included.
+    #[inline]
+    pub(crate) fn value(&self) -> Range<usize> {
+        self.value.0 as usize..self.value.1 as usize
+    }
+    /// From the key's opening quote to the end of the value.
+    #[inline]
+    pub(crate) fn whole(&self) -> Range<usize> {
+        self.key.0 as usize - 1..self.value.1 as usize
+    }
+}
+
+/// Check that a record is text, and short enough for 32-bit positions.
+#[inline]
+pub(crate) fn check_text(bytes: &[u8]) -> Result<(), JsonError> {
+    if u32::try_from(bytes.len()).is_err() {
+        return Err(JsonError::invalid(bytes.len(), "the record is 4 GiB or longer"));
+    }
+    match simdutf8::basic::from_utf8(bytes) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(utf8_error(bytes)),
+    }
+}
+
+#[cold]
+fn utf8_error(bytes: &[u8]) -> JsonError {
+    JsonError::Utf8 { at: std::str::from_utf8(bytes).map_or_else(|e| e.valid_up_to(), str::len) }
+}
+
+/// First byte of the root value that is not white space.
+#[inline]
+pub(crate) fn root(bytes: &[u8]) -> usize {
+    blank(bytes, 0)
+}
+
+/// Check a whole record whose root is an object, and give each of its members to `each`.
+#[inline]
+pub(crate) fn record(
+    bytes: &[u8],
+    each: impl FnMut(Member) -> Result<(), JsonError>,
+) -> Result<(), JsonError> {
+    let end = object(bytes, blank(bytes, 0), each)?;
+    finish(bytes, end)
+}
+
+/// Check a whole record of any root.
+pub(crate) fn any_record(bytes: &[u8]) -> Result<Range<usize>, JsonError> {
+    let start = blank(bytes, 0);
+    let (end, _) = skip_value(bytes, start, MAX_DEPTH)?;
+    finish(bytes, end)?;
+    Ok(start..end)
+}
+
+#[inline]
+fn finish(bytes: &[u8], end: usize) -> Result<(), JsonError> {
+    let rest = blank(bytes, end);
+    if rest == bytes.len() { Ok(()) } else { Err(expected(bytes, rest, "more text after the record")) }
+}
+
+/// Give each member of the object that begins at `start` to `each`; the index behind the object.
+#[inline]
+pub(crate) fn object(
+    bytes: &[u8],
+    start: usize,
+    mut each: impl FnMut(Member) -> Result<(), JsonError>,
+) -> Result<usize, JsonError> {
+    if bytes.get(start) != Some(&b'{') {
+        return Err(expected(bytes, start, "expected an object"));
+    }
+    let mut at = blank(bytes, start + 1);
+    if bytes.get(at) == Some(&b'}') {
+        return Ok(at + 1);
+    }
+    loop {
+        let key = key(bytes, at)?;
+        let (end, escaped) = skip_value(bytes, key.value, MAX_DEPTH - 1)?;
+        each(Member {
+            key: (at as u32 + 1, key.end as u32),
+            value: (key.value as u32, end as u32),
+            key_escaped: key.escaped,
+            escaped,
+        })?;
+        at = blank(bytes, end);
+        match bytes.get(at) {
+            Some(b',') => at = blank(bytes, at + 1),
+            Some(b'}') => return Ok(at + 1),
+            _ => return Err(expected(bytes, at, "expected ',' or '}'")),
+        }
+    }
+}
+
+/// Give the range of each element of the array that begins at `start` to `each`.
+pub(crate) fn array(bytes: &[u8], start: usize, mut each: impl FnMut(Range<usize>)) -> Result<(), JsonError> {
+    if bytes.get(start) != Some(&b'[') {
+        return Err(expected(bytes, start, "expected an array"));
+    }
+    let mut at = blank(bytes, start + 1);
+    if bytes.get(at) == Some(&b']') {
+        return Ok(());
+    }
+    loop {
+        let (end, _) = skip_value(bytes, at, MAX_DEPTH - 1)?;
+        each(at..end);
+        at = blank(bytes, end);
+        match bytes.get(at) {
+            Some(b',') => at = blank(bytes, at + 1),
+            Some(b']') => return Ok(()),
+            _ => return Err(expected(bytes, at, "expected ',' or ']'")),
+        }
+    }
+}
+
+struct Key {
+    /// Index of the closing quote.
+    end: usize,
+    escaped: bool,
+    /// Index of the first byte of the value.
+    value: usize,
+}
+
+/// A key at `at` (its opening quote), the colon, and the blanks around it.
+#[inline]
+fn key(bytes: &[u8], at: usize) -> Result<Key, JsonError> {
+    if bytes.get(at) != Some(&b'"') {
+        return Err(expected(bytes, at, "expected a key in quotes"));
+    }
+    let (end, escaped) = string_end(bytes, at + 1)?;
+    let colon = blank(bytes, end + 1);
+    if bytes.get(colon) != Some(&b':') {
+        return Err(expected(bytes, colon, "expected ':'"));
+    }
+    Ok(Key { end, escaped, value: blank(bytes, colon + 1) })
+}
+
+/// Index behind the blanks at `at`.
+#[inline]
+fn blank(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// Index behind the value at `at`, and whether it is a string with escapes.
+#[inline]
+fn skip_value(bytes: &[u8], at: usize, depth: u32) -> Result<(usize, bool), JsonError> {
+    match bytes.get(at) {
+        Some(b'"') => string_end(bytes, at + 1).map(|(end, escaped)| (end + 1, escaped)),
+        Some(b'{' | b'[') => skip_container(bytes, at, depth).map(|end| (end, false)),
+        _ => skip_plain(bytes, at).map(|end| (end, false)),
+    }
+}
+
+/// Index behind a number or a literal.
+#[inline]
+fn skip_plain(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
+    match bytes.get(at) {
+        Some(b'-' | b'0'..=b'9') => number_end(bytes, at),
+        Some(b't') => literal(bytes, at, b"true"),
+        Some(b'f') => literal(bytes, at, b"false"),
+        Some(b'n') => literal(bytes, at, b"null"),
+        _ => Err(expected(bytes, at, "expected a value")),
+    }
+}
+
+#[inline]
+fn literal(bytes: &[u8], at: usize, word: &'static [u8]) -> Result<usize, JsonError> {
+    let rest = &bytes[at..];
+    if rest.starts_with(word) {
+        return Ok(at + word.len());
+    }
+    let same = rest.iter().zip(word).take_while(|(a, b)| a == b).count();
+    Err(expected(bytes, at + same, "expected true, false or null"))
+}
+
+/// Index of the closing quote of a string whose first byte is at `at`, and whether it has escapes.
+#[inline]
+fn string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), JsonError> {
+    let mut escaped = false;
+    loop {
+        at = find::special(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => return Ok((at, escaped)),
+            Some(b'\\') => {
+                escaped = true;
+                at = escape_end(bytes, at)?;
+            }
+            Some(_) => return Err(JsonError::invalid(at, "a control character in a string must be escaped")),
+            None => return Err(expected(bytes, at, "expected the closing quote of a string")),
+        }
+    }
+}
+
+/// Index behind the escape whose backslash is at `at`.
+fn escape_end(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
+    match bytes.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') => match (at + 2..at + 6).find(|&i| !bytes.get(i).is_some_and(u8::is_ascii_hexdigit)) {
+            None => Ok(at + 6),
+            Some(bad) => Err(expected(bytes, bad, "expected four hexadecimal digits after \\u")),
+        },
+        _ => Err(expected(bytes, at + 1, "expected one of \"\\/bfnrtu after a backslash")),
+    }
+}
+
+/// Index behind the number at `at`.
+#[inline]
+fn number_end(bytes: &[u8], mut at: usize) -> Result<usize, JsonError> {
+    if bytes[at] == b'-' {
+        at += 1;
+    }
+    match bytes.get(at) {
+        Some(b'0') => {
+            at += 1;
+            if let Some(b'0'..=b'9') = bytes.get(at) {
+                return Err(JsonError::invalid(at, "a number must not begin with 0"));
+            }
+        }
+        _ => at = digits(bytes, at)?,
+    }
+    if bytes.get(at) == Some(&b'.') {
+        at = digits(bytes, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        at += 1;
+        if let Some(b'+' | b'-') = bytes.get(at) {
+            at += 1;
+        }
+        at = digits(bytes, at)?;
+    }
+    Ok(at)
+}
+
+/// Index behind one digit or more.
+#[inline]
+fn digits(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+    let mut at = start;
+    while let Some(b'0'..=b'9') = bytes.get(at) {
+        at += 1;
+    }
+    if at == start { Err(expected(bytes, at, "expected a digit")) } else { Ok(at) }
+}
+
+/// Index behind the object or array at `at`, of at most `limit` levels. Keeps no stack but a bit per level.
+fn skip_container(bytes: &[u8], mut at: usize, limit: u32) -> Result<usize, JsonError> {
+    let mut depth = 0u32;
+    let mut objects = 0u128; // the lowest bit: the innermost container is an object
+    loop {
+        // A value begins here.
+        match bytes.get(at) {
+            Some(open @ (b'{' | b'[')) => {
+                if depth == limit {
+                    return Err(JsonError::invalid(at, format!("nested deeper than {MAX_DEPTH} levels")));
+                }
+                let is_object = *open == b'{';
+                depth += 1;
+                objects = objects << 1 | u128::from(is_object);
+                at = blank(bytes, at + 1);
+                match (bytes.get(at), is_object) {
+                    (Some(b'}'), true) | (Some(b']'), false) => {}
+                    (_, true) => {
+                        at = key(bytes, at)?.value;
+                        continue;
+                    }
+                    (_, false) => continue,
+                }
+            }
+            Some(b'"') => at = string_end(bytes, at + 1)?.0 + 1,
+            _ => at = skip_plain(bytes, at)?,
+        }
+        // And ended here: what follows closes containers, or goes on with the next value.
+        loop {
+            at = blank(bytes, at);
+            let is_object = objects & 1 == 1;
+            match (bytes.get(at), is_object) {
+                (Some(b','), true) => {
+                    at = key(bytes, blank(bytes, at + 1))?.value;
+                    break;
+                }
+                (Some(b','), false) => {
+                    at = blank(bytes, at + 1);
+                    break;
+                }
+                (Some(b'}'), true) | (Some(b']'), false) => {
+                    at += 1;
+                    depth -= 1;
+                    objects >>= 1;
+                    if depth == 0 {
+                        return Ok(at);
+                    }
+                }
+                (_, true) => return Err(expected(bytes, at, "expected ',' or '}'")),
+                (_, false) => return Err(expected(bytes, at, "expected ',' or ']'")),
+            }
+        }
+    }
+}

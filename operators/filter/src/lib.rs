@@ -1,0 +1,101 @@
+//! Operator `filter`: keeps the records a VRL condition is true for.
+//!
+//! ```yaml
+//! operators:
+//!   - { name: large, filter: ".price > 1000" }
+//! ```
+//!
+//! | option | value |
+//! |---|---|
+//! | the value itself | a condition in VRL; must give a boolean and may not change the record |
+//!
+//! A record passes byte for byte when the condition is true, and counts as filtered when it is false or the condition
+//! ends with `abort`. A record the condition fails on (no JSON, a text compared with a number, a field that is missing)
+//! fails and goes to `onError`; say what a missing field means with `??`: `(.price > 1000) ?? false`.
+//! A record without a value (a tombstone) is judged as `null`.
+
+use pelton_expr::{Program, Scratch};
+use pelton_sdk::{
+    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, types::Batch,
+};
+use serde_json::Value;
+
+/// Makes `filter` operators.
+#[derive(Debug, Default)]
+pub struct FilterFactory;
+
+impl OperatorFactory for FilterFactory {
+    fn name(&self) -> &'static str {
+        "filter"
+    }
+
+    fn summary(&self) -> &'static str {
+        "keeps the records a VRL condition is true for"
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "description": "A VRL condition that gives a boolean; records it is false for are dropped.",
+            "examples": [".price > 1000", "length(array!(.pixels)) == 64"],
+        })
+    }
+
+    fn check(&self, options: &Value, _: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
+        compile(options).map(|_| OperatorShape::default())
+    }
+
+    fn build(&self, options: &Value, _: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
+        let program = compile(options)?;
+        Ok(Box::new(Filter { program, scratch: Scratch::default(), keep: Vec::new() }))
+    }
+}
+
+fn compile(options: &Value) -> Result<Program, Vec<OptionError>> {
+    let Value::String(source) = options else {
+        let error = OptionError::at("", format!("expected a VRL condition as text, got {options}"));
+        return Err(vec![error.hint("put it in quotes: `filter: \".price > 1000\"`")]);
+    };
+    Program::compile_filter(source).map_err(|mistakes| {
+        let error = |m: pelton_expr::CompileError| OptionError {
+            pointer: String::new(),
+            span: Some(m.span),
+            message: m.message,
+            hint: m.hint,
+        };
+        mistakes.into_iter().map(error).collect()
+    })
+}
+
+struct Filter {
+    program: Program,
+    scratch: Scratch,
+    /// The verdict on each record of the batch in hand.
+    keep: Vec<bool>,
+}
+
+impl Operator for Filter {
+    fn process(&mut self, mut batch: Batch, out: &mut Collector) {
+        self.keep.clear();
+        let mut dropped = 0;
+        for index in 0..batch.len() {
+            let value = batch.value(&batch.records[index]);
+            let keep = match self.program.run_filter(&mut self.scratch, value) {
+                Ok(keep) => {
+                    dropped += usize::from(!keep);
+                    keep
+                }
+                Err(cause) => {
+                    out.fail(&mut batch, index, cause);
+                    false
+                }
+            };
+            self.keep.push(keep);
+        }
+        let mut verdicts = self.keep.iter();
+        batch.records.retain(|_| verdicts.next() == Some(&true));
+        out.filtered(dropped);
+        out.emit(batch);
+    }
+}

@@ -1,0 +1,129 @@
+//! Operator `map`: changes records with a VRL program.
+//!
+//! ```yaml
+//! operators:
+//!   - name: convert
+//!     map: |
+//!       .priceEur = float!(.price) * 0.908
+//!       del(.extra)
+//! ```
+//!
+//! | option | value |
+//! |---|---|
+//! | the value itself | a program in VRL, strict: every error must be handled with `!`, `??` or `ok, err =` |
+//!
+//! What the record is after the program becomes the new value; key, headers and timestamp stay. Members the program does
+//! not touch keep their bytes and their order; new ones come last. `abort` drops the record and counts it as filtered.
+//! A record the program fails on fails as it came and goes to `onError`. A record without a value (a tombstone) has
+//! nothing to change and passes: a map must not turn a deletion into a record.
+
+use pelton_expr::{Outcome, Program, Scratch};
+use pelton_sdk::{
+    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, types::Batch,
+};
+use serde_json::Value;
+
+/// Makes `map` operators.
+#[derive(Debug, Default)]
+pub struct MapFactory;
+
+impl OperatorFactory for MapFactory {
+    fn name(&self) -> &'static str {
+        "map"
+    }
+
+    fn summary(&self) -> &'static str {
+        "changes records with a VRL program"
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "description": "A VRL program that changes the record; `abort` drops it.",
+            "examples": ["del(.pixels)", ".priceEur = float!(.price) * 0.908"],
+        })
+    }
+
+    fn check(&self, options: &Value, _: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
+        compile(options).map(|_| OperatorShape::default())
+    }
+
+    fn build(&self, options: &Value, _: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
+        let program = compile(options)?;
+        Ok(Box::new(Map { program, scratch: Scratch::default(), keep: Vec::new(), failed: Vec::new() }))
+    }
+}
+
+fn compile(options: &Value) -> Result<Program, Vec<OptionError>> {
+    let Value::String(source) = options else {
+        let error = OptionError::at("", format!("expected a VRL program as text, got {options}"));
+        return Err(vec![error.hint("put it in quotes, or below `map: |`")]);
+    };
+    Program::compile_map(source).map_err(|mistakes| {
+        let error = |m: pelton_expr::CompileError| OptionError {
+            pointer: String::new(),
+            span: Some(m.span),
+            message: m.message,
+            hint: m.hint,
+        };
+        mistakes.into_iter().map(error).collect()
+    })
+}
+
+struct Map {
+    program: Program,
+    scratch: Scratch,
+    /// Whether each record of the batch in hand goes on.
+    keep: Vec<bool>,
+    /// Records that failed: index and cause.
+    failed: Vec<(usize, String)>,
+}
+
+impl Operator for Map {
+    fn process(&mut self, mut batch: Batch, out: &mut Collector) {
+        self.keep.clear();
+        let mut aborted = 0;
+        batch.seal();
+        for index in 0..batch.len() {
+            let keep = match self.change(&mut batch, index) {
+                Ok(Outcome::Aborted) => {
+                    aborted += 1;
+                    false
+                }
+                Ok(_) => true,
+                Err(cause) => {
+                    self.failed.push((index, cause));
+                    false
+                }
+            };
+            self.keep.push(keep);
+        }
+        // Only now: taking a record out closes the buffer that new values are written to.
+        for (index, cause) in self.failed.drain(..) {
+            out.fail(&mut batch, index, cause);
+        }
+        let mut verdicts = self.keep.iter();
+        batch.records.retain(|_| verdicts.next() == Some(&true));
+        out.filtered(aborted);
+        out.emit(batch);
+    }
+}
+
+impl Map {
+    fn change(&mut self, batch: &mut Batch, index: usize) -> Result<Outcome, String> {
+        let from = batch.records[index].value;
+        if from.is_null() {
+            return Ok(Outcome::Unchanged);
+        }
+        let mut outcome = Outcome::Unchanged;
+        let written = batch.rewrite(from, |old, new| {
+            outcome = self.program.run_map(&mut self.scratch, old, new)?;
+            Ok::<_, String>(())
+        })?;
+        if outcome == Outcome::Written {
+            batch.records[index].value = written;
+        }
+        Ok(outcome)
+    }
+}
