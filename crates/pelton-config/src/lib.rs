@@ -10,9 +10,17 @@
 //! Pure: files and environment come in as arguments.
 
 pub mod chain;
+mod component;
+mod definition;
 mod document;
+mod json;
+mod options;
 mod problem;
+mod reader;
+mod schema;
 pub mod settings;
+mod span;
+mod substitute;
 mod suggest;
 pub mod units;
 mod yaml;
@@ -21,15 +29,18 @@ pub use document::{
     API_VERSION, DEFAULT_COMMIT_INTERVAL, DEFAULT_NAMESPACE, Decode, Delivery, Document, EndDef, Input,
     KAFKA, Kind, Metadata, OnError, OperatorDef, PipelineSpec, SinkDef, SourceDef, Topics,
 };
+pub use json::{diff, from_json, to_json};
 pub use problem::{Place, Problem, Report};
+pub use schema::schema;
 
 use pelton_sdk::{BuildContext, Registry};
-use serde_json::Value;
 
 /// Read and check a definition file. `env` gives environment variables for `${NAME:default}`.
 ///
+/// A file may hold several documents and has at most 1 MiB; nesting and repetition by aliases are limited.
+///
 /// # Errors
-/// Every mistake of the file.
+/// Every mistake of the file, sorted by place.
 pub fn parse(
     file_name: &str,
     text: &str,
@@ -37,33 +48,30 @@ pub fn parse(
     context: &BuildContext,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<Document>, Report> {
-    let _ = (file_name, text, registry, context, env);
-    Err(Report::default())
-}
-
-/// Canonical JSON of a document: the shape of the file, defaults filled in.
-pub fn to_json(document: &Document) -> Value {
-    let _ = document;
-    Value::Null
-}
-
-/// Back from [`to_json`]. Checks the shape, not the components' options.
-///
-/// # Errors
-/// Every mistake.
-pub fn from_json(value: &Value) -> Result<Document, Report> {
-    let _ = value;
-    Err(Report::default())
-}
-
-/// What changes from one revision to the next, a line each.
-pub fn diff(old: &Document, new: &Document) -> Vec<String> {
-    let _ = (old, new);
-    Vec::new()
-}
-
-/// JSON Schema of a definition file, with the options of every component.
-pub fn schema(registry: &Registry) -> Value {
-    let _ = registry;
-    Value::Null
+    let mut problems = reader::Problems::new(file_name);
+    if text.len() > yaml::MAX_BYTES {
+        let message = format!("the file has {} bytes, the limit is {} (1 MiB)", text.len(), yaml::MAX_BYTES);
+        problems.at(Place::new(1, 1), message);
+        return problems.finish(Vec::new());
+    }
+    let parts = yaml::documents(text);
+    if parts.is_empty() {
+        let hint = format!("a definition begins with `apiVersion: {API_VERSION}` and `kind: Pipeline`");
+        problems.hint(Place::new(1, 1), "the file holds no document", Some(hint));
+    }
+    let substitution = substitute::Substitution { env, registry, text };
+    let mut documents = Vec::new();
+    for part in &parts {
+        match yaml::read(part) {
+            Err(error) => problems.at(error.place, error.message),
+            Ok(mut node) => {
+                substitution.document(&mut node, &mut problems);
+                let components = definition::Components { registry, context, text };
+                let document = definition::Definition::new(&mut problems, Some(components)).document(&node);
+                documents.extend(document.map(|document| (document, node.place)));
+            }
+        }
+    }
+    definition::check_names(&documents, &mut problems);
+    problems.finish(documents.into_iter().map(|(document, _)| document).collect())
 }

@@ -181,6 +181,8 @@ pub(crate) fn read(part: &Part<'_>) -> Result<Node, SyntaxError> {
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: MAX_REPEATED,
         },
+        // Both entries reach the visitor, and the checks name the second one together with all other mistakes.
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         strict_booleans: true,
         with_snippet: false,
     };
@@ -188,8 +190,23 @@ pub(crate) fn read(part: &Part<'_>) -> Result<Node, SyntaxError> {
         Ok(root) => Ok(place(root, part)),
         Err(error) => Err(SyntaxError {
             place: error.location().map_or(Place::new(part.line + 1, 1), |at| shifted(at, part)),
-            message: error.without_snippet().to_string(),
+            message: plain(&error.without_snippet().to_string()),
         }),
+    }
+}
+
+/// The parser's message without its place, which would count from the beginning of the document, and in our words.
+fn plain(message: &str) -> String {
+    let message = message.rsplit_once(" at line ").map_or(message, |(head, _)| head);
+    if message.contains("budget") || message.contains("limit") {
+        return format!("the document is too large, too deep, or repeats itself too often ({message})");
+    }
+    match message {
+        "expected string scalar" => "a key must be a plain text".to_owned(),
+        "mapping values are not allowed in this context" => {
+            "`:` is not allowed here: check the indentation, or put the text into quotes".to_owned()
+        }
+        other => other.to_owned(),
     }
 }
 
@@ -309,7 +326,7 @@ mod tests {
         assert!(node.is_some_and(|place| place.line > 2));
         let node = read(&documents("a: 1\n---\nb:\n  - x\n  - { c: \"é\", d: 2 }\n")[1]).ok().unwrap();
         let (key, value) = node.find("/b/1/d");
-        assert_eq!((key, value.place), (Place::new(5, 13), Place::new(5, 16)));
+        assert_eq!((key, value.place), (Place::new(5, 15), Place::new(5, 18)));
         assert_eq!(value.source.map(|s| s.0), Some(33));
     }
 
