@@ -1,0 +1,142 @@
+//! The Kafka protocol on top of a [`Broker`], without sockets.
+//!
+//! A frame becomes a [`Request`] without the broker (decoding, CRC checks), then [`handle`] decides and
+//! stores under the broker's lock, then the [`Answer`] becomes bytes without the broker again.
+
+mod fetch;
+mod frame;
+mod metadata;
+mod offsets;
+mod produce;
+mod shape;
+mod topics;
+mod transactions;
+
+use std::num::NonZeroU16;
+
+use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
+use kafka_protocol::protocol::StrBytes;
+
+pub use fetch::{FetchPlan, FetchPlanner};
+pub use frame::{Malformed, Request, encode_fetch, encode_response};
+pub use produce::CheckedProduce;
+
+use crate::broker::Broker;
+use crate::store::SegmentStore;
+
+/// The only node there is.
+pub(crate) const NODE_ID: i32 = 1;
+
+/// Keys and versions the broker speaks. They stay below topic ids (Fetch 13, Metadata 10) and group lists
+/// (OffsetFetch 8, FindCoordinator 4); clients fall back by themselves.
+pub const SUPPORTED: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::Produce, 3, 9),
+    (ApiKey::Fetch, 4, 11),
+    (ApiKey::ListOffsets, 1, 6),
+    (ApiKey::Metadata, 0, 9),
+    (ApiKey::OffsetCommit, 2, 8),
+    (ApiKey::OffsetFetch, 1, 7),
+    (ApiKey::FindCoordinator, 0, 3),
+    (ApiKey::DescribeGroups, 0, 5),
+    (ApiKey::ListGroups, 0, 4),
+    (ApiKey::ApiVersions, 0, 3),
+    (ApiKey::CreateTopics, 2, 5),
+    (ApiKey::DeleteTopics, 1, 5),
+    (ApiKey::InitProducerId, 0, 4),
+    (ApiKey::AddPartitionsToTxn, 0, 3),
+    (ApiKey::AddOffsetsToTxn, 0, 3),
+    (ApiKey::EndTxn, 0, 3),
+    (ApiKey::TxnOffsetCommit, 0, 3),
+    (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::CreatePartitions, 0, 3),
+    (ApiKey::DeleteGroups, 0, 2),
+];
+
+/// Where clients reach this broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Host name or address, as clients shall use it.
+    pub host: String,
+    /// Port.
+    pub port: NonZeroU16,
+}
+
+/// What [`handle`] decided.
+#[derive(Debug)]
+pub enum Answer<R> {
+    /// Send this.
+    Response(Box<ResponseKind>),
+    /// Send nothing (a produce request with acks=0).
+    Nothing,
+    /// Records to read and send, or to wait for.
+    Fetch(FetchPlanner, FetchPlan<R>),
+}
+
+/// Decides about a request and stores what it asks for.
+pub fn handle<S: SegmentStore>(
+    broker: &mut Broker<S>,
+    request: Request,
+    address: &Address,
+    now_ms: i64,
+) -> Answer<S::Range> {
+    let version = request.version();
+    let kind = match request {
+        Request::Produce { produce, .. } => {
+            let wants_answer = produce.wants_answer();
+            let response = produce::handle(broker, produce, now_ms);
+            return if wants_answer { response_of(ResponseKind::Produce(response)) } else { Answer::Nothing };
+        }
+        Request::Other { kind, .. } => *kind,
+        Request::UnsupportedApiVersions { .. } => {
+            return response_of(ResponseKind::ApiVersions(metadata::unsupported_version()));
+        }
+    };
+    response_of(match kind {
+        RequestKind::Fetch(fetch) => {
+            let planner = FetchPlanner::new(fetch);
+            let plan = planner.plan(broker);
+            return Answer::Fetch(planner, plan);
+        }
+        RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(metadata::api_versions()),
+        RequestKind::Metadata(r) => ResponseKind::Metadata(metadata::metadata(broker, r, version, address)),
+        RequestKind::FindCoordinator(_) => ResponseKind::FindCoordinator(metadata::coordinator(address)),
+        RequestKind::ListOffsets(r) => ResponseKind::ListOffsets(offsets::list(broker, r)),
+        RequestKind::OffsetCommit(r) => ResponseKind::OffsetCommit(offsets::commit(broker, r)),
+        RequestKind::OffsetFetch(r) => ResponseKind::OffsetFetch(offsets::fetch(broker, r)),
+        RequestKind::ListGroups(r) => ResponseKind::ListGroups(offsets::list_groups(broker, &r)),
+        RequestKind::DescribeGroups(r) => ResponseKind::DescribeGroups(offsets::describe_groups(broker, r)),
+        RequestKind::DeleteGroups(r) => ResponseKind::DeleteGroups(offsets::delete_groups(broker, r)),
+        RequestKind::CreateTopics(r) => ResponseKind::CreateTopics(topics::create(broker, r)),
+        RequestKind::DeleteTopics(r) => ResponseKind::DeleteTopics(topics::delete(broker, r)),
+        RequestKind::CreatePartitions(r) => ResponseKind::CreatePartitions(topics::add_partitions(broker, r)),
+        RequestKind::DescribeConfigs(r) => ResponseKind::DescribeConfigs(topics::describe_configs(broker, r)),
+        RequestKind::InitProducerId(r) => {
+            ResponseKind::InitProducerId(transactions::init(broker, r, version, now_ms))
+        }
+        RequestKind::AddPartitionsToTxn(r) => {
+            ResponseKind::AddPartitionsToTxn(transactions::add_partitions(broker, r, version, now_ms))
+        }
+        RequestKind::AddOffsetsToTxn(r) => {
+            ResponseKind::AddOffsetsToTxn(transactions::add_offsets(broker, r, version, now_ms))
+        }
+        RequestKind::TxnOffsetCommit(r) => {
+            ResponseKind::TxnOffsetCommit(transactions::commit_offsets(broker, r, now_ms))
+        }
+        RequestKind::EndTxn(r) => ResponseKind::EndTxn(transactions::end(broker, r, version, now_ms)),
+        // The table of supported keys lets nothing else through.
+        other => unsupported(&other),
+    })
+}
+
+fn response_of<R>(response: ResponseKind) -> Answer<R> {
+    Answer::Response(Box::new(response))
+}
+
+fn unsupported(kind: &RequestKind) -> ResponseKind {
+    tracing::error!(?kind, "no handler for a request this broker advertises");
+    ResponseKind::ApiVersions(metadata::unsupported_version())
+}
+
+fn text(value: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(value.into())
+}

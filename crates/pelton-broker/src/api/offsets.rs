@@ -1,0 +1,245 @@
+//! Offsets of logs and of groups.
+
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+use kafka_protocol::messages::describe_groups_response::DescribedGroup;
+use kafka_protocol::messages::list_groups_response::ListedGroup;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponsePartition, OffsetFetchResponseTopic,
+};
+use kafka_protocol::messages::{
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
+    ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::text;
+use crate::broker::Broker;
+use crate::code::Code;
+use crate::core::{CommittedOffset, GroupOffset, Groups, Isolation};
+use crate::records;
+use crate::store::{ByteRange, SegmentStore};
+
+/// Special timestamps in `ListOffsets`.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+pub(super) fn list<S: SegmentStore>(broker: &Broker<S>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let isolation = Isolation::from_wire(request.isolation_level);
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| {
+            let response = ListOffsetsPartitionResponse::default()
+                .with_partition_index(asked.partition_index)
+                .with_leader_epoch(0);
+            match list_one(broker, &topic.name, asked, isolation) {
+                Ok((offset, timestamp)) => response.with_offset(offset).with_timestamp(timestamp),
+                Err(code) => response.with_error_code(code.into()).with_offset(-1).with_timestamp(-1),
+            }
+        });
+        let partitions = partitions.collect();
+        ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions)
+    });
+    ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+/// Offset and its time; -1 and -1 if nothing is that late.
+fn list_one<S: SegmentStore>(
+    broker: &Broker<S>,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    isolation: Isolation,
+) -> Result<(i64, i64), Code> {
+    let (log, core) = broker.state().find(topic, asked.partition_index)?;
+    match asked.timestamp {
+        LATEST => Ok((core.visible_end(isolation), -1)),
+        EARLIEST => Ok((core.start_offset(), -1)),
+        time if time < 0 => Err(Code::InvalidRequest),
+        time => {
+            let Some((range, max_timestamp)) = broker.store().locate_time(log, time) else {
+                return Ok((-1, -1));
+            };
+            let mut bytes = vec![0; range.len()];
+            range.read_into(&mut bytes).map_err(|error| {
+                tracing::error!(%error, topic, partition = asked.partition_index, "could not read a batch");
+                Code::KafkaStorageError
+            })?;
+            let found = records::first_at_or_after(&bytes, time, max_timestamp);
+            let in_sight = found.filter(|(offset, _)| *offset < core.visible_end(isolation));
+            Ok(in_sight.unwrap_or((-1, -1)))
+        }
+    }
+}
+
+fn committed_offset(offset: i64, leader_epoch: i32, metadata: Option<StrBytes>) -> CommittedOffset {
+    let metadata = metadata.map(|text| text.to_string()).unwrap_or_default();
+    CommittedOffset { offset, leader_epoch, metadata }
+}
+
+/// Answers for each partition of a commit, and the offsets to store.
+pub(super) struct CheckedOffsets {
+    pub offsets: Vec<GroupOffset>,
+    pub answers: Vec<(TopicName, Vec<(i32, Code)>)>,
+}
+
+impl CheckedOffsets {
+    pub(super) fn new() -> Self {
+        Self { offsets: Vec::new(), answers: Vec::new() }
+    }
+
+    pub(super) fn topic(&mut self, name: &TopicName) {
+        self.answers.push((name.clone(), Vec::new()));
+    }
+
+    /// Checks one partition of the topic last begun.
+    pub(super) fn partition<S: SegmentStore>(
+        &mut self,
+        broker: &Broker<S>,
+        partition: i32,
+        (offset, leader_epoch): (i64, i32),
+        metadata: Option<StrBytes>,
+    ) {
+        let Some((topic, answers)) = self.answers.last_mut() else { return };
+        let committed = committed_offset(offset, leader_epoch, metadata);
+        let checked = broker.state().find(topic, partition).and_then(|_| Groups::check(&committed));
+        if checked.is_ok() {
+            self.offsets.push(GroupOffset { topic: topic.to_string(), partition, committed });
+        }
+        answers.push((partition, checked.err().unwrap_or(Code::None)));
+    }
+
+    /// Tells every partition that was fine so far about the failure of the whole.
+    pub(super) fn fail(&mut self, code: Code) {
+        let answers = self.answers.iter_mut().flat_map(|(_, answers)| answers);
+        answers.filter(|(_, so_far)| *so_far == Code::None).for_each(|(_, so_far)| *so_far = code);
+    }
+}
+
+pub(super) fn commit<S: SegmentStore>(
+    broker: &mut Broker<S>,
+    request: OffsetCommitRequest,
+) -> OffsetCommitResponse {
+    let mut checked = CheckedOffsets::new();
+    for topic in request.topics {
+        checked.topic(&topic.name);
+        for p in topic.partitions {
+            let offset = (p.committed_offset, p.committed_leader_epoch);
+            checked.partition(broker, p.partition_index, offset, p.committed_metadata);
+        }
+    }
+    // Groups without members: whoever claims to be one is from before a restart, or from elsewhere.
+    let is_member = request.generation_id_or_member_epoch >= 0 || !request.member_id.is_empty();
+    let stored = if request.group_id.is_empty() {
+        Err(Code::InvalidGroupId)
+    } else if is_member {
+        Err(Code::UnknownMemberId)
+    } else {
+        let offsets = std::mem::take(&mut checked.offsets);
+        let plan = broker.state().plan_commit_offsets(&request.group_id, offsets);
+        broker.run(plan, Code::CoordinatorNotAvailable)
+    };
+    if let Err(code) = stored {
+        checked.fail(code);
+    }
+    let topics = checked.answers.into_iter().map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, code)| {
+            OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code.into())
+        });
+        OffsetCommitResponseTopic::default().with_name(name).with_partitions(partitions.collect())
+    });
+    OffsetCommitResponse::default().with_topics(topics.collect())
+}
+
+pub(super) fn fetch<S: SegmentStore>(broker: &Broker<S>, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    let group = request.group_id.as_str();
+    let asked = request.topics.unwrap_or_else(|| all_topics(broker.state().groups(), group));
+    let topics = asked.into_iter().map(|topic| {
+        let partitions = topic.partition_indexes.iter().map(|index| {
+            let response = OffsetFetchResponsePartition::default().with_partition_index(*index);
+            let is_open = broker.state().transactions().has_pending(group, &topic.name, *index);
+            if request.require_stable && is_open {
+                let code = Code::UnstableOffsetCommit;
+                return none_committed(response).with_error_code(code.into());
+            }
+            match broker.state().groups().committed(group, &topic.name, *index) {
+                None => none_committed(response),
+                Some(committed) => response
+                    .with_committed_offset(committed.offset)
+                    .with_committed_leader_epoch(committed.leader_epoch)
+                    .with_metadata(Some(text(committed.metadata.as_str()))),
+            }
+        });
+        let partitions = partitions.collect();
+        OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+    });
+    OffsetFetchResponse::default().with_topics(topics.collect())
+}
+
+fn none_committed(response: OffsetFetchResponsePartition) -> OffsetFetchResponsePartition {
+    response.with_committed_offset(-1).with_committed_leader_epoch(-1).with_metadata(Some(StrBytes::new()))
+}
+
+fn all_topics(groups: &Groups, group: &str) -> Vec<OffsetFetchRequestTopic> {
+    let mut topics: Vec<OffsetFetchRequestTopic> = Vec::new();
+    for (topic, partition, _) in groups.all(group) {
+        match topics.last_mut() {
+            Some(last) if last.name.as_str() == topic => last.partition_indexes.push(partition),
+            _ => topics.push(
+                OffsetFetchRequestTopic::default()
+                    .with_name(TopicName(text(topic)))
+                    .with_partition_indexes(vec![partition]),
+            ),
+        }
+    }
+    topics
+}
+
+/// Every group here only has offsets, no members.
+const GROUP_STATE: &str = "Empty";
+
+pub(super) fn list_groups<S: SegmentStore>(
+    broker: &Broker<S>,
+    request: &ListGroupsRequest,
+) -> ListGroupsResponse {
+    let states = &request.states_filter;
+    let is_asked = states.is_empty() || states.iter().any(|state| state.eq_ignore_ascii_case(GROUP_STATE));
+    let ids = broker.state().groups().ids().filter(|_| is_asked);
+    let groups = ids.map(|id| {
+        ListedGroup::default()
+            .with_group_id(text(id).into())
+            .with_group_state(StrBytes::from_static_str(GROUP_STATE))
+    });
+    ListGroupsResponse::default().with_groups(groups.collect())
+}
+
+pub(super) fn describe_groups<S: SegmentStore>(
+    broker: &Broker<S>,
+    request: DescribeGroupsRequest,
+) -> DescribeGroupsResponse {
+    let groups = request.groups.into_iter().map(|id| {
+        // An unknown group is "Dead", not an error, as in Kafka.
+        let state = if broker.state().groups().contains(&id) { GROUP_STATE } else { "Dead" };
+        DescribedGroup::default().with_group_id(id).with_group_state(StrBytes::from_static_str(state))
+    });
+    DescribeGroupsResponse::default().with_groups(groups.collect())
+}
+
+pub(super) fn delete_groups<S: SegmentStore>(
+    broker: &mut Broker<S>,
+    request: DeleteGroupsRequest,
+) -> DeleteGroupsResponse {
+    let results = request.groups_names.into_iter().map(|id| {
+        let planned = broker.state().plan_delete_group(&id);
+        let deleted = planned.and_then(|plan| broker.run(plan, Code::CoordinatorNotAvailable));
+        let code = deleted.err().unwrap_or(Code::None);
+        DeletableGroupResult::default().with_group_id(id).with_error_code(code.into())
+    });
+    DeleteGroupsResponse::default().with_results(results.collect())
+}

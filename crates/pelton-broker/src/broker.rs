@@ -1,0 +1,140 @@
+//! State and store together: plans are stored, then applied, then answered.
+
+use std::io;
+
+use crate::code::Code;
+use crate::core::{Effect, Entry, LogId, Plan, State};
+use crate::store::{Replayed, SegmentStore};
+
+/// The broker without a network. Single-threaded; time comes in with each call.
+#[derive(Debug)]
+pub struct Broker<S> {
+    state: State,
+    store: S,
+    settings: Settings,
+    /// Logs that got something new since [`Broker::take_touched`].
+    touched: Vec<LogId>,
+}
+
+/// What a broker does where a request leaves it open.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Partitions of a topic created without a number.
+    pub default_partitions: u32,
+    /// Whether asking for the metadata of an unknown topic may create it.
+    pub auto_create_topics: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { default_partitions: 1, auto_create_topics: true }
+    }
+}
+
+impl<S: SegmentStore> Broker<S> {
+    /// Rebuilds the state from the store and finishes transactions that were decided before.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn open(mut store: S, settings: Settings, now_ms: i64) -> io::Result<Self> {
+        let mut state = State::default();
+        store.replay(&mut |replayed| match replayed {
+            Replayed::Entry(entry) => state.apply_entry(&entry),
+            Replayed::Batch(log, header) => state.apply_batch(log, &header),
+        })?;
+        state.replayed();
+        let mut broker = Self { state, store, settings, touched: Vec::new() };
+        if broker.state.cluster_id().is_empty() {
+            let id = uuid::Uuid::new_v4().simple().to_string();
+            broker.execute(Effect::Journal(Entry::Cluster { id }))?;
+        }
+        for id in broker.state.transactions().unfinished() {
+            let plan = broker.state.plan_finish_txn(&id, now_ms);
+            plan.effects.into_iter().try_for_each(|effect| broker.execute(effect))?;
+        }
+        Ok(broker)
+    }
+
+    /// What the broker knows.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Where it keeps it.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The store, for syncing.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Carries out a plan made from the present state; only this hands out its reply.
+    ///
+    /// # Errors
+    /// `failed` if the store did not take an effect. Earlier effects of the plan stay: each is complete in
+    /// itself, and a decided transaction is finished by the next request for it.
+    pub fn run<R>(&mut self, plan: Plan<R>, failed: Code) -> Result<R, Code> {
+        for effect in plan.effects {
+            self.execute(effect).map_err(|error| {
+                tracing::error!(%error, "could not store; the request was refused");
+                failed
+            })?;
+        }
+        self.shorten_journal();
+        Ok(plan.reply)
+    }
+
+    fn execute(&mut self, effect: Effect) -> io::Result<()> {
+        match &effect {
+            Effect::Append { log, batch } => {
+                self.store.append(*log, batch)?;
+                self.touched.push(*log);
+            }
+            Effect::Journal(entry) => self.store.journal(entry)?,
+        }
+        self.state.apply(&effect);
+        Ok(())
+    }
+
+    fn shorten_journal(&mut self) {
+        if self.store.journal_is_long()
+            && let Err(error) = self.store.rewrite_journal(&self.state.snapshot())
+        {
+            tracing::warn!(%error, "could not shorten the journal; it keeps growing");
+        }
+    }
+
+    /// A producer id that nobody had before.
+    ///
+    /// # Errors
+    /// The store did not take the reservation.
+    pub fn new_producer_id(&mut self) -> Result<i64, Code> {
+        let (id, _) = self.run(self.state.plan_producer_id(), Code::CoordinatorNotAvailable)?;
+        self.state.use_producer_id(id);
+        Ok(id)
+    }
+
+    /// Aborts transactions that are over their time. Call about once a second while
+    /// [`crate::core::Transactions::any_open`].
+    pub fn expire_transactions(&mut self, now_ms: i64) {
+        for id in self.state.transactions().overdue(now_ms) {
+            tracing::info!(transactional_id = %id, "aborted a transaction that exceeded its timeout");
+            let plan = self.state.plan_finish_txn(&id, now_ms);
+            if self.run(plan, Code::KafkaStorageError).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Logs that got something new since the last call, for those who wait for it.
+    pub fn take_touched(&mut self) -> Vec<LogId> {
+        std::mem::take(&mut self.touched)
+    }
+}

@@ -1,0 +1,44 @@
+//! The error codes of the Kafka protocol this broker answers with.
+
+/// An error code on the wire, as <https://kafka.apache.org/protocol#protocol_error_codes> numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i16)]
+#[allow(missing_docs)] // the names are those of the protocol
+pub enum Code {
+    None = 0,
+    OffsetOutOfRange = 1,
+    CorruptMessage = 2,
+    UnknownTopicOrPartition = 3,
+    OffsetMetadataTooLarge = 12,
+    CoordinatorNotAvailable = 15,
+    InvalidTopic = 17,
+    IllegalGeneration = 22,
+    InvalidGroupId = 24,
+    UnknownMemberId = 25,
+    UnsupportedVersion = 35,
+    TopicAlreadyExists = 36,
+    InvalidPartitions = 37,
+    InvalidReplicationFactor = 38,
+    InvalidConfig = 40,
+    InvalidRequest = 42,
+    UnsupportedForMessageFormat = 43,
+    OutOfOrderSequence = 45,
+    InvalidProducerEpoch = 47,
+    InvalidTxnState = 48,
+    InvalidProducerIdMapping = 49,
+    InvalidTransactionTimeout = 50,
+    ConcurrentTransactions = 51,
+    OperationNotAttempted = 55,
+    KafkaStorageError = 56,
+    NonEmptyGroup = 68,
+    GroupIdNotFound = 69,
+    InvalidRecord = 87,
+    UnstableOffsetCommit = 88,
+    ProducerFenced = 90,
+}
+
+impl From<Code> for i16 {
+    fn from(code: Code) -> Self {
+        code as i16
+    }
+}

@@ -1,0 +1,142 @@
+//! What the journal holds: everything durable that is not a record.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One partition of one topic. A topic that is deleted and created again gets a new number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogId {
+    /// Number of the topic, never used twice.
+    pub topic: u64,
+    /// Index of the partition.
+    pub partition: u32,
+}
+
+/// Settings of a topic, by Kafka's names. Names this broker does not act on are kept and shown.
+pub type TopicConfig = BTreeMap<String, String>;
+
+/// A committed offset with what the client stored beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommittedOffset {
+    /// The next offset to read.
+    pub offset: i64,
+    /// -1 if the client gave none.
+    pub leader_epoch: i32,
+    /// Text of the client, kept as it is.
+    pub metadata: String,
+}
+
+/// A committed offset and where it belongs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupOffset {
+    /// Topic name.
+    pub topic: String,
+    /// Partition index.
+    pub partition: i32,
+    /// What was committed.
+    pub committed: CommittedOffset,
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// First line of a new journal.
+    Cluster {
+        /// Cluster id shown to clients.
+        id: String,
+    },
+    /// Topic numbers below `next` were used, by topics that may be gone.
+    TopicNumbers {
+        /// The next unused number.
+        next: u64,
+    },
+    /// A topic exists from here on.
+    TopicCreated {
+        /// Its name.
+        name: String,
+        /// Its number.
+        number: u64,
+        /// How many partitions.
+        partitions: u32,
+        /// Its settings.
+        config: TopicConfig,
+    },
+    /// A topic has more partitions from here on.
+    PartitionsAdded {
+        /// Its name.
+        name: String,
+        /// How many it has now.
+        total: u32,
+    },
+    /// A topic and its offsets are gone.
+    TopicDeleted {
+        /// Its name.
+        name: String,
+        /// Its number.
+        number: u64,
+    },
+    /// A group stored offsets.
+    OffsetsCommitted {
+        /// Group id.
+        group: String,
+        /// The offsets.
+        offsets: Vec<GroupOffset>,
+    },
+    /// A group and its offsets are gone.
+    GroupDeleted {
+        /// Group id.
+        group: String,
+    },
+    /// Producer ids below `next` may have been handed out.
+    ProducerIds {
+        /// The next unused id.
+        next: i64,
+    },
+    /// A transactional id got a producer id and epoch; nothing is open.
+    TxnProducer {
+        /// Transactional id.
+        id: String,
+        /// Its producer id.
+        producer_id: i64,
+        /// Its current epoch; lower ones are fenced.
+        epoch: i16,
+        /// A transaction older than this is aborted, milliseconds.
+        timeout_ms: i32,
+    },
+    /// Partitions joined the open transaction, which may begin with this.
+    TxnPartitions {
+        /// Transactional id.
+        id: String,
+        /// Topic names and partition indexes.
+        partitions: Vec<(String, i32)>,
+        /// Time of the request, milliseconds since 1970.
+        at_ms: i64,
+    },
+    /// Offsets that count once the transaction commits.
+    TxnOffsets {
+        /// Transactional id.
+        id: String,
+        /// Group id.
+        group: String,
+        /// The offsets; may be empty (a group was announced).
+        offsets: Vec<GroupOffset>,
+        /// Time of the request, milliseconds since 1970.
+        at_ms: i64,
+    },
+    /// The decision about a transaction. From here on it is carried out, across restarts too.
+    TxnEnding {
+        /// Transactional id.
+        id: String,
+        /// Epoch of the markers.
+        epoch: i16,
+        /// Commit or abort.
+        commit: bool,
+    },
+    /// All markers of the transaction are in the logs; its offsets count if it committed.
+    TxnEnded {
+        /// Transactional id.
+        id: String,
+    },
+}

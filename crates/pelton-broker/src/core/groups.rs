@@ -1,0 +1,80 @@
+//! Committed offsets of consumer groups.
+
+use std::collections::BTreeMap;
+
+use super::entry::{CommittedOffset, Entry, GroupOffset};
+use crate::code::Code;
+
+/// Longest metadata string beside an offset; the default of Kafka's `offset.metadata.max.bytes`.
+pub const MAX_METADATA_BYTES: usize = 4096;
+
+type Offsets = BTreeMap<(String, i32), CommittedOffset>;
+
+/// Groups that have committed offsets, by id.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Groups {
+    groups: BTreeMap<String, Offsets>,
+}
+
+impl Groups {
+    /// What the group committed for a partition.
+    #[must_use]
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
+        self.groups.get(group)?.get(&(topic.to_owned(), partition))
+    }
+
+    /// Everything the group committed.
+    pub fn all(&self, group: &str) -> impl Iterator<Item = (&str, i32, &CommittedOffset)> {
+        let offsets = self.groups.get(group).into_iter().flatten();
+        offsets.map(|((topic, partition), committed)| (topic.as_str(), *partition, committed))
+    }
+
+    /// Ids of all groups.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.groups.keys().map(String::as_str)
+    }
+
+    /// Whether the group has ever committed.
+    #[must_use]
+    pub fn contains(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+    }
+
+    /// Whether one offset may be committed.
+    ///
+    /// # Errors
+    /// The code to answer with.
+    pub fn check(committed: &CommittedOffset) -> Result<(), Code> {
+        if committed.metadata.len() > MAX_METADATA_BYTES { Err(Code::OffsetMetadataTooLarge) } else { Ok(()) }
+    }
+
+    pub(super) fn store(&mut self, group: &str, offsets: impl IntoIterator<Item = GroupOffset>) {
+        let stored = self.groups.entry(group.to_owned()).or_default();
+        stored.extend(offsets.into_iter().map(|o| ((o.topic, o.partition), o.committed)));
+    }
+
+    pub(super) fn remove(&mut self, group: &str) {
+        self.groups.remove(group);
+    }
+
+    /// Offsets of a deleted topic go with it: a topic of the same name starts afresh.
+    pub(super) fn forget_topic(&mut self, topic: &str) {
+        for offsets in self.groups.values_mut() {
+            offsets.retain(|(name, _), _| name != topic);
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> impl Iterator<Item = Entry> {
+        self.groups.iter().map(|(group, offsets)| Entry::OffsetsCommitted {
+            group: group.clone(),
+            offsets: offsets
+                .iter()
+                .map(|((topic, partition), committed)| GroupOffset {
+                    topic: topic.clone(),
+                    partition: *partition,
+                    committed: committed.clone(),
+                })
+                .collect(),
+        })
+    }
+}

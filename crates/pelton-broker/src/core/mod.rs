@@ -1,0 +1,63 @@
+//! The pure cores: what a partition, the transactions and the groups are, and what a request does to them.
+//!
+//! Nothing here reads a clock, a file or a socket. A `plan_*` function looks at the state and a request and
+//! says what would have to happen ([`Plan`]); the state changes only by [`State::apply`], with an effect that
+//! the store has already taken. Live requests and recovery go through the same `apply`, so what a restart
+//! rebuilds is what was there before.
+
+mod entry;
+mod groups;
+mod partition;
+mod producer;
+mod state;
+mod transactions;
+
+pub use entry::{CommittedOffset, Entry, GroupOffset, LogId, TopicConfig};
+pub use groups::Groups;
+pub use partition::{AbortedRange, Admission, Isolation, Partition};
+pub use state::{State, Topic};
+pub use transactions::{Transaction, Transactions, TxnStatus};
+
+use crate::batch::Batch;
+
+/// One durable step. The store takes it first, then the state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// A batch goes to the end of a log; its offset is already in it.
+    Append {
+        /// Which log.
+        log: LogId,
+        /// The placed batch.
+        batch: Batch,
+    },
+    /// A line goes to the journal.
+    Journal(Entry),
+}
+
+/// What a request leads to: first every effect in this order, then the reply.
+///
+/// The reply is handed out by [`crate::Broker::run`] alone, after the store took the effects: an answer
+/// before its append does not compile.
+#[derive(Debug)]
+pub struct Plan<R> {
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) reply: R,
+}
+
+impl<R> Plan<R> {
+    /// Nothing to store, answer at once.
+    pub fn reply(reply: R) -> Self {
+        Self { effects: Vec::new(), reply }
+    }
+
+    /// Store `effects` in this order, then answer.
+    pub fn new(effects: Vec<Effect>, reply: R) -> Self {
+        Self { effects, reply }
+    }
+
+    /// The durable steps, in order.
+    #[must_use]
+    pub fn effects(&self) -> &[Effect] {
+        &self.effects
+    }
+}

@@ -1,0 +1,175 @@
+//! Single records inside a batch. Off the hot path: for queries by time and for [`crate::inproc`].
+
+use bytes::Bytes;
+
+use crate::batch::{Batch, BatchHeader, HEADER_LEN};
+
+/// A record to append.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewRecord {
+    /// Key, if any.
+    pub key: Option<Bytes>,
+    /// Value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Names and values.
+    pub headers: Vec<(String, Option<Bytes>)>,
+    /// Milliseconds since 1970.
+    pub timestamp_ms: i64,
+}
+
+/// A record as it lies in a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// What was appended.
+    pub record: NewRecord,
+}
+
+/// Why the records of a batch cannot be read one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The batch is compressed with this codec (1 gzip, 2 snappy, 3 lz4, 4 zstd).
+    #[error("batch is compressed with codec {0}, and single records are read from uncompressed batches only")]
+    Compressed(i16),
+    /// The bytes are not records.
+    #[error("record {0} of the batch is malformed")]
+    Malformed(i32),
+}
+
+/// One uncompressed batch of these records; `None` without records.
+#[must_use]
+pub fn encode(records: &[NewRecord]) -> Option<Batch> {
+    let first_ms = records.first()?.timestamp_ms;
+    let max_ms = records.iter().map(|record| record.timestamp_ms).max()?;
+    let count = i32::try_from(records.len()).ok()?;
+    let (mut body, mut record_bytes) = (Vec::new(), Vec::new());
+    for (delta, record) in records.iter().enumerate() {
+        record_bytes.clear();
+        record_bytes.push(0); // attributes, unused
+        put_varint(&mut record_bytes, record.timestamp_ms - first_ms);
+        put_varint(&mut record_bytes, delta as i64);
+        put_blob(&mut record_bytes, record.key.as_deref());
+        put_blob(&mut record_bytes, record.value.as_deref());
+        put_varint(&mut record_bytes, record.headers.len() as i64);
+        for (name, value) in &record.headers {
+            put_blob(&mut record_bytes, Some(name.as_bytes()));
+            put_blob(&mut record_bytes, value.as_deref());
+        }
+        put_varint(&mut body, record_bytes.len() as i64);
+        body.extend_from_slice(&record_bytes);
+    }
+    Some(Batch::of_records(&body, count, (first_ms, max_ms)))
+}
+
+/// The records of one batch.
+///
+/// # Errors
+/// [`RecordError`].
+pub fn decode(batch: &Bytes) -> Result<Vec<StoredRecord>, RecordError> {
+    let header = BatchHeader::parse(batch).map_err(|_| RecordError::Malformed(0))?;
+    let codec = header.attributes & 7;
+    if codec != 0 {
+        return Err(RecordError::Compressed(codec));
+    }
+    let mut reader = Reader { bytes: batch, at: HEADER_LEN };
+    let mut records = Vec::new();
+    for index in 0..header.count {
+        records.push(reader.record(&header).ok_or(RecordError::Malformed(index))?);
+    }
+    Ok(records)
+}
+
+/// Offset and time of the first record of the batch as late as `timestamp_ms`. Where single records cannot
+/// be read, the first record of the batch stands for them all: too early is safe, too late would skip.
+#[must_use]
+pub fn first_at_or_after(batch: &[u8], timestamp_ms: i64, max_timestamp_ms: i64) -> Option<(i64, i64)> {
+    let header = BatchHeader::parse(batch).ok()?;
+    let is_stamped = header.attributes & 0x08 != 0;
+    if is_stamped {
+        return Some((header.base_offset, max_timestamp_ms));
+    }
+    if header.base_timestamp >= timestamp_ms {
+        return Some((header.base_offset, header.base_timestamp));
+    }
+    let records = decode(&Bytes::copy_from_slice(batch)).unwrap_or_default();
+    let found = records.iter().find(|stored| stored.record.timestamp_ms >= timestamp_ms);
+    Some(
+        found.map_or((header.base_offset, max_timestamp_ms), |stored| {
+            (stored.offset, stored.record.timestamp_ms)
+        }),
+    )
+}
+
+fn put_varint(out: &mut Vec<u8>, value: i64) {
+    let mut zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    while zigzag >= 0x80 {
+        out.push((zigzag & 0x7f) as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    out.push(zigzag as u8);
+}
+
+fn put_blob(out: &mut Vec<u8>, blob: Option<&[u8]>) {
+    match blob {
+        None => put_varint(out, -1),
+        Some(bytes) => {
+            put_varint(out, bytes.len() as i64);
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a Bytes,
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn varint(&mut self) -> Option<i64> {
+        let mut zigzag = 0_u64;
+        for shift in (0..70).step_by(7) {
+            let byte = *self.bytes.get(self.at)?;
+            self.at += 1;
+            zigzag |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            if byte & 0x80 == 0 {
+                return Some((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed());
+            }
+        }
+        None
+    }
+
+    /// `None` if malformed, `Some(None)` for null.
+    fn blob(&mut self) -> Option<Option<Bytes>> {
+        let len = self.varint()?;
+        if len == -1 {
+            return Some(None);
+        }
+        let end = self.at.checked_add(usize::try_from(len).ok()?)?;
+        if end > self.bytes.len() {
+            return None;
+        }
+        let blob = self.bytes.slice(self.at..end);
+        self.at = end;
+        Some(Some(blob))
+    }
+
+    fn record(&mut self, header: &BatchHeader) -> Option<StoredRecord> {
+        self.varint()?; // length
+        self.at += 1; // attributes
+        let time_delta = self.varint()?;
+        let offset_delta = self.varint()?;
+        let key = self.blob()?;
+        let value = self.blob()?;
+        let mut headers = Vec::new();
+        for _ in 0..self.varint()? {
+            let name = String::from_utf8_lossy(&self.blob()??).into_owned();
+            headers.push((name, self.blob()?));
+        }
+        let is_stamped = header.attributes & 0x08 != 0;
+        let timestamp_ms =
+            if is_stamped { header.max_timestamp } else { header.base_timestamp.checked_add(time_delta)? };
+        let record = NewRecord { key, value, headers, timestamp_ms };
+        Some(StoredRecord { offset: header.base_offset.checked_add(offset_delta)?, record })
+    }
+}

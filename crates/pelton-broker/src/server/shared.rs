@@ -1,0 +1,227 @@
+//! What the threads of a server share: the broker, who waits for what, and which connections there are.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Options;
+use crate::api::{Address, FetchPlan, FetchPlanner};
+use crate::broker::Broker;
+use crate::core::LogId;
+use crate::stats::{Stats, add};
+use crate::store::{FileStore, SegmentStore};
+
+/// Milliseconds since 1970; the one clock of the server.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A lock that a panicking thread does not take away from the others.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Debug)]
+struct Inner {
+    broker: Broker<FileStore>,
+    /// Fetches that wait, by log.
+    waiting: HashMap<LogId, Vec<Arc<Waiter>>>,
+    has_writes: bool,
+}
+
+#[derive(Debug, Default)]
+struct Waiter {
+    is_woken: Mutex<bool>,
+    condvar: Condvar,
+}
+
+impl Waiter {
+    fn wake(&self) {
+        *lock(&self.is_woken) = true;
+        self.condvar.notify_one();
+    }
+
+    /// Until woken or `deadline`.
+    fn wait(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let is_woken = lock(&self.is_woken);
+        drop(self.condvar.wait_timeout_while(is_woken, left, |is_woken| !*is_woken));
+    }
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    next: u64,
+    open: HashMap<u64, TcpStream>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    inner: Mutex<Inner>,
+    /// For the background threads: something was written, a transaction may be open, or the end.
+    background: Condvar,
+    connections: Mutex<Connections>,
+    connection_ended: Condvar,
+    is_stopping: AtomicBool,
+    pub address: Address,
+    pub options: Options,
+    pub stats: Arc<Stats>,
+}
+
+impl Shared {
+    pub fn new(broker: Broker<FileStore>, address: Address, options: Options) -> Self {
+        Self {
+            inner: Mutex::new(Inner { broker, waiting: HashMap::new(), has_writes: true }),
+            background: Condvar::new(),
+            connections: Mutex::default(),
+            connection_ended: Condvar::new(),
+            is_stopping: AtomicBool::new(false),
+            address,
+            options,
+            stats: Arc::default(),
+        }
+    }
+
+    /// Works on the broker under its lock, then wakes whoever waited for what changed.
+    pub fn with_broker<T>(&self, work: impl FnOnce(&mut Broker<FileStore>) -> T) -> T {
+        let mut inner = lock(&self.inner);
+        let result = work(&mut inner.broker);
+        let touched = inner.broker.take_touched();
+        let woken: Vec<_> =
+            touched.iter().flat_map(|log| inner.waiting.remove(log).unwrap_or_default()).collect();
+        let tell_background = !std::mem::replace(&mut inner.has_writes, true);
+        drop(inner);
+        if tell_background {
+            self.background.notify_all();
+        }
+        woken.iter().for_each(|waiter| waiter.wake());
+        result
+    }
+
+    /// Plans a fetch until there is enough to send or its time is up.
+    pub fn await_fetch(
+        &self,
+        planner: &FetchPlanner,
+        mut plan: FetchPlan<<FileStore as SegmentStore>::Range>,
+    ) -> FetchPlan<<FileStore as SegmentStore>::Range> {
+        let deadline = Instant::now() + Duration::from_millis(planner.max_wait_ms());
+        while !planner.is_satisfied(&plan) && Instant::now() < deadline && !self.is_stopping() {
+            let waiter = Arc::new(Waiter::default());
+            let mut inner = lock(&self.inner);
+            // Something may have arrived since the last look; from here on the waiter would be told.
+            plan = planner.plan(&inner.broker);
+            if planner.is_satisfied(&plan) {
+                break;
+            }
+            for log in plan.logs() {
+                inner.waiting.entry(*log).or_default().push(Arc::clone(&waiter));
+            }
+            drop(inner);
+            waiter.wait(deadline);
+            let mut inner = lock(&self.inner);
+            for log in plan.logs() {
+                if let Some(waiters) = inner.waiting.get_mut(log) {
+                    waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
+                }
+            }
+            plan = planner.plan(&inner.broker);
+        }
+        plan
+    }
+
+    /// Syncs what was written. The lock is not held meanwhile.
+    pub fn sync(&self) -> io::Result<()> {
+        let files = {
+            let mut inner = lock(&self.inner);
+            inner.has_writes = false;
+            inner.broker.store_mut().take_dirty()
+        };
+        files.iter().try_for_each(|file| file.sync_data())
+    }
+
+    // ---- background threads ----
+
+    /// Waits `interval`, and then for something to sync. `false` at the end.
+    pub fn wait_for_writes(&self, interval: Duration) -> bool {
+        self.pause(interval);
+        let inner = lock(&self.inner);
+        drop(self.background.wait_while(inner, |inner| !inner.has_writes && !self.is_stopping()));
+        !self.is_stopping()
+    }
+
+    /// Waits `interval`, and then for an open transaction. `false` at the end.
+    pub fn wait_for_transactions(&self, interval: Duration) -> bool {
+        self.pause(interval);
+        let inner = lock(&self.inner);
+        let none_open = |inner: &mut Inner| !inner.broker.state().transactions().any_open();
+        drop(self.background.wait_while(inner, |inner| none_open(inner) && !self.is_stopping()));
+        !self.is_stopping()
+    }
+
+    /// Sleeps, but not beyond the end.
+    pub fn pause(&self, time: Duration) {
+        let connections = lock(&self.connections);
+        drop(self.connection_ended.wait_timeout_while(connections, time, |_| !self.is_stopping()));
+    }
+
+    // ---- connections ----
+
+    /// Registers a connection; `None` if there are too many.
+    pub fn admit(self: &Arc<Self>, stream: &TcpStream) -> Option<ConnectionGuard> {
+        let handle = stream.try_clone().ok()?;
+        let mut connections = lock(&self.connections);
+        if connections.open.len() >= self.options.max_connections || self.is_stopping() {
+            return None;
+        }
+        let number = connections.next;
+        connections.next += 1;
+        connections.open.insert(number, handle);
+        Some(ConnectionGuard { shared: Arc::clone(self), number })
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Tells every thread that it is over.
+    pub fn stop(&self) {
+        // Under both locks, so that nobody checks the flag, misses the call, and sleeps.
+        let inner = lock(&self.inner);
+        let connections = lock(&self.connections);
+        self.is_stopping.store(true, Ordering::Release);
+        for stream in connections.open.values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        for waiter in inner.waiting.values().flatten() {
+            waiter.wake();
+        }
+        drop((inner, connections));
+        self.background.notify_all();
+        self.connection_ended.notify_all();
+    }
+
+    pub fn wait_for_connections(&self) {
+        let connections = lock(&self.connections);
+        drop(self.connection_ended.wait_while(connections, |connections| !connections.open.is_empty()));
+    }
+}
+
+/// Keeps a connection registered.
+#[derive(Debug)]
+pub(super) struct ConnectionGuard {
+    pub shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        add(&self.shared.stats.connections_closed, 1);
+        lock(&self.shared.connections).open.remove(&self.number);
+        self.shared.connection_ended.notify_all();
+    }
+}

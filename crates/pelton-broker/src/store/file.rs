@@ -1,0 +1,164 @@
+//! The store on a file system.
+//!
+//! ```text
+//! DIR/lock                                     held while a broker runs
+//! DIR/journal                                  topics, offsets, transactions
+//! DIR/logs/<topic number>/<partition>/<first offset>.log
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::journal::Journal;
+use super::log::Log;
+use super::segment::FileRange;
+use super::{Located, Replayed, SegmentStore, Wanted};
+use crate::batch::{Batch, MAX_BATCH_BYTES};
+use crate::core::{Entry, LogId};
+
+/// Settings of a [`FileStore`].
+#[derive(Debug, Clone)]
+pub struct FileOptions {
+    /// A segment is left when it would grow beyond this. At most 1 GiB is used.
+    pub segment_bytes: u64,
+}
+
+impl Default for FileOptions {
+    /// Segments of 256 MiB: recovery checks at most one of them byte by byte.
+    fn default() -> Self {
+        Self { segment_bytes: 256 * 1024 * 1024 }
+    }
+}
+
+/// Logs and journal in one directory.
+#[derive(Debug)]
+pub struct FileStore {
+    dir: PathBuf,
+    segment_bytes: u64,
+    logs: HashMap<LogId, Log>,
+    /// `None` until the replay.
+    journal: Option<Journal>,
+    _lock: File,
+}
+
+impl FileStore {
+    /// Takes the directory, creating it if needed. Content is read by [`SegmentStore::replay`].
+    ///
+    /// # Errors
+    /// No permission, or another broker uses the directory.
+    pub fn open(dir: &Path, options: &FileOptions) -> io::Result<Self> {
+        fs::create_dir_all(dir.join("logs"))?;
+        let lock = File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let text = format!("{}: another broker uses this directory", dir.display());
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Positions in a segment are 32 bits wide; one batch may come on top.
+        let largest = u64::from(u32::MAX) - MAX_BATCH_BYTES as u64 - 1;
+        let segment_bytes = options.segment_bytes.clamp(1, largest.min(1 << 30));
+        Ok(Self { dir: dir.to_owned(), segment_bytes, logs: HashMap::new(), journal: None, _lock: lock })
+    }
+
+    /// Files written since the last call. Sync them without holding up anybody.
+    pub fn take_dirty(&mut self) -> Vec<Arc<File>> {
+        let journal = self.journal.as_mut().and_then(Journal::take_dirty);
+        self.logs.values_mut().flat_map(Log::take_dirty).chain(journal).collect()
+    }
+
+    fn topic_dir(&self, number: u64) -> PathBuf {
+        self.dir.join("logs").join(number.to_string())
+    }
+
+    fn replay_logs(&mut self, deleted: &HashSet<u64>, visit: &mut dyn FnMut(Replayed)) -> io::Result<()> {
+        for (number, topic_dir) in numbered_dirs::<u64>(&self.dir.join("logs"))? {
+            if deleted.contains(&number) {
+                fs::remove_dir_all(&topic_dir)?;
+                continue;
+            }
+            for (partition, dir) in numbered_dirs::<u32>(&topic_dir)? {
+                let id = LogId { topic: number, partition };
+                let log = Log::open(dir, &mut |header| visit(Replayed::Batch(id, header)))?;
+                self.logs.insert(id, log);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_journal(&mut self) -> io::Result<&mut Journal> {
+        self.journal.as_mut().ok_or_else(|| io::Error::other("the store was not replayed"))
+    }
+}
+
+impl SegmentStore for FileStore {
+    type Range = FileRange;
+
+    fn replay(&mut self, visit: &mut dyn FnMut(Replayed)) -> io::Result<()> {
+        let mut deleted = HashSet::new();
+        let journal = Journal::open(self.dir.join("journal"), &mut |entry| {
+            if let Entry::TopicDeleted { number, .. } = &entry {
+                deleted.insert(*number);
+            }
+            visit(Replayed::Entry(entry));
+        })?;
+        self.journal = Some(journal);
+        self.replay_logs(&deleted, visit)
+    }
+
+    fn append(&mut self, log: LogId, batch: &Batch) -> io::Result<()> {
+        let dir = || self.dir.join("logs").join(log.topic.to_string()).join(log.partition.to_string());
+        self.logs.entry(log).or_insert_with(|| Log::new(dir())).append(batch, self.segment_bytes)
+    }
+
+    fn journal(&mut self, entry: &Entry) -> io::Result<()> {
+        self.open_journal()?.append(entry)?;
+        if let Entry::TopicDeleted { number, .. } = entry {
+            self.logs.retain(|log, _| log.topic != *number);
+            // The journal says it is gone; if files stay behind now, the next start removes them.
+            match fs::remove_dir_all(self.topic_dir(*number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, number, "could not remove the files of a deleted topic");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn journal_is_long(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::is_long)
+    }
+
+    fn rewrite_journal(&mut self, entries: &[Entry]) -> io::Result<()> {
+        self.open_journal()?.rewrite(entries)
+    }
+
+    fn locate(&self, log: LogId, wanted: Wanted) -> Located<FileRange> {
+        self.logs.get(&log).map_or_else(|| Located::nothing(wanted.from), |log| log.locate(wanted))
+    }
+
+    fn locate_time(&self, log: LogId, timestamp_ms: i64) -> Option<(FileRange, i64)> {
+        self.logs.get(&log)?.locate_time(timestamp_ms)
+    }
+}
+
+/// Directories in `dir` whose name is a number, in order.
+fn numbered_dirs<N: std::str::FromStr + Ord>(dir: &Path) -> io::Result<Vec<(N, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+        match number {
+            Some(number) if path.is_dir() => found.push((number, path)),
+            _ => tracing::warn!(path = %path.display(), "ignored what is not a directory of the broker"),
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,120 @@
+//! The segments of one partition.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::segment::{FileRange, Scan, Segment};
+use super::{Located, Wanted};
+use crate::batch::{Batch, BatchHeader};
+
+/// An append-only series of segments in one directory.
+#[derive(Debug)]
+pub struct Log {
+    dir: PathBuf,
+    /// Ordered by base offset; empty until the first append.
+    segments: Vec<Segment>,
+    /// Set when a failed write could not be taken back: what follows it would be unreadable.
+    is_broken: bool,
+    is_dirty: bool,
+    /// Full segments left since the last [`Log::take_dirty`].
+    left: Vec<Arc<File>>,
+}
+
+impl Log {
+    /// A log without records; its directory appears with the first append.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, segments: Vec::new(), is_broken: false, is_dirty: false, left: Vec::new() }
+    }
+
+    /// Opens the segments in `dir` and gives every batch to `visit`, in order.
+    ///
+    /// # Errors
+    /// A file cannot be read, or a segment before the last is damaged or missing.
+    pub fn open(dir: PathBuf, visit: &mut dyn FnMut(BatchHeader)) -> io::Result<Self> {
+        let files = segment_files(&dir)?;
+        let mut log = Self::new(dir);
+        let mut expected = None;
+        for (at, (base, path)) in files.iter().enumerate() {
+            if expected.is_some_and(|next| next != *base) {
+                let text = format!("{}: the segment before this one is not complete", path.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            let scan = if at + 1 == files.len() { Scan::CheckAndCut } else { Scan::Headers };
+            let mut next = *base;
+            let segment = Segment::open(path.clone(), *base, scan, &mut |header| {
+                next = header.next_offset();
+                visit(header);
+            })?;
+            expected = Some(next);
+            log.segments.push(segment);
+        }
+        Ok(log)
+    }
+
+    /// Appends a batch, in a new segment if the last one is full.
+    ///
+    /// # Errors
+    /// The batch is not in the log.
+    pub fn append(&mut self, batch: &Batch, segment_bytes: u64) -> io::Result<()> {
+        if self.is_broken {
+            return Err(io::Error::other(
+                "an earlier write failed halfway; restart the broker to repair the log",
+            ));
+        }
+        let is_full = |segment: &Segment| segment.is_full(batch.header.length, segment_bytes);
+        if self.segments.last().is_none_or(is_full) {
+            fs::create_dir_all(&self.dir)?;
+            self.left.extend(self.segments.last().map(Segment::file));
+            self.segments.push(Segment::create(&self.dir, batch.header.base_offset)?);
+        }
+        let Some(segment) = self.segments.last_mut() else {
+            return Err(io::Error::other("log without a segment"));
+        };
+        self.is_dirty = true;
+        segment.append(batch).map_err(|(error, put_back)| {
+            self.is_broken = put_back.is_err();
+            error
+        })
+    }
+
+    /// Finds batches to read.
+    pub fn locate(&self, wanted: Wanted) -> Located<FileRange> {
+        let mut found = Located::nothing(wanted.from);
+        let first = self.segments.partition_point(|segment| segment.base() <= wanted.from).saturating_sub(1);
+        for segment in &self.segments[first..] {
+            if !segment.locate(wanted, &mut found) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The first batch with a record as late as `timestamp_ms`.
+    pub fn locate_time(&self, timestamp_ms: i64) -> Option<(FileRange, i64)> {
+        self.segments.iter().find_map(|segment| segment.locate_time(timestamp_ms))
+    }
+
+    /// The files written since the last call.
+    pub fn take_dirty(&mut self) -> Vec<Arc<File>> {
+        let mut files = std::mem::take(&mut self.left);
+        let was_dirty = std::mem::take(&mut self.is_dirty);
+        files.extend(self.segments.last().filter(|_| was_dirty).map(Segment::file));
+        files
+    }
+}
+
+fn segment_files(dir: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let base = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".log")?.parse().ok());
+        match base {
+            Some(base) => files.push((base, path)),
+            None => tracing::warn!(path = %path.display(), "ignored a file that is not a segment"),
+        }
+    }
+    files.sort();
+    Ok(files)
+}
