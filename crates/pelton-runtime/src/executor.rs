@@ -158,7 +158,9 @@ struct Running {
     task: Task,
     shown: TaskState,
     snapshot_at: Instant,
-    wait_until: Option<Instant>,
+    /// Time spent in steps that did work, since `busy_since`.
+    busy: Duration,
+    busy_since: Instant,
     meter: crate::metrics::TaskMeter,
 }
 
@@ -218,12 +220,9 @@ impl Executor {
             match running.task.step(now) {
                 Step::Progress => {
                     progressed = true;
-                    running.wait_until = None;
+                    running.busy += now.elapsed();
                 }
-                Step::Waiting { until: at } => {
-                    running.wait_until = at;
-                    until = [until, at].into_iter().flatten().min();
-                }
+                Step::Waiting { until: at } => until = [until, at].into_iter().flatten().min(),
             }
             if running.task.take_confirmation_wish() {
                 let grant = running.task.grant();
@@ -319,7 +318,8 @@ impl Executor {
                     task,
                     shown: TaskState::Warm,
                     snapshot_at: now,
-                    wait_until: None,
+                    busy: Duration::ZERO,
+                    busy_since: now,
                     meter,
                 });
             }
@@ -334,6 +334,12 @@ impl Executor {
 }
 
 impl Running {
+    fn busy_ratio(&mut self, now: Instant) -> f64 {
+        let busy = std::mem::take(&mut self.busy).as_secs_f64();
+        let passed = now.saturating_duration_since(std::mem::replace(&mut self.busy_since, now)).as_secs_f64();
+        if passed > 0.0 { (busy / passed).min(1.0) } else { 0.0 }
+    }
+
     /// Leave a snapshot when it is time, and tell of a change of state at once.
     fn report(&mut self, now: Instant, options: &ExecutorOptions) {
         let ended = self.task.outcome().is_some();
@@ -341,7 +347,8 @@ impl Running {
             return;
         }
         self.snapshot_at = now + SNAPSHOT_INTERVAL;
-        let snapshot = self.task.snapshot();
+        let mut snapshot = self.task.snapshot();
+        snapshot.busy_ratio = self.busy_ratio(now);
         self.meter.record(&snapshot);
         let changed = snapshot.state != self.shown;
         self.shown = snapshot.state;
@@ -356,7 +363,8 @@ impl Running {
     }
 }
 
-fn empty_snapshot(
+/// A snapshot of a task that is not running.
+pub fn empty_snapshot(
     task: &TaskId,
     epoch: Epoch,
     revision: u64,
@@ -373,6 +381,8 @@ fn empty_snapshot(
         account: Default::default(),
         operators: Vec::new(),
         pending: 0,
+        commits: 0,
+        busy_ratio: 0.0,
         progress: Default::default(),
         incident,
     }

@@ -92,6 +92,10 @@ pub struct TaskSnapshot {
     pub operators: Vec<(String, Account)>,
     /// Records read since the last commit.
     pub pending: u64,
+    /// Commits of this epoch.
+    pub commits: u64,
+    /// Share of the time since the last snapshot spent in steps that did work, 0 to 1.
+    pub busy_ratio: f64,
     /// Counts since the last snapshot.
     pub progress: Progress,
     /// Present trouble.

@@ -92,6 +92,7 @@ pub struct Task {
     account: Account,
     settled: Settled,
     committed: Positions,
+    commits: u64,
     progress: Progress,
     incident: Option<Incident>,
     outcome: Option<Outcome>,
@@ -134,6 +135,7 @@ impl Task {
             account: Account::default(),
             settled: Settled::default(),
             committed: Vec::new(),
+            commits: 0,
             progress: Progress::default(),
             incident: None,
             outcome: None,
@@ -373,6 +375,7 @@ impl Task {
     fn note_commit(&mut self, done: bool) {
         let took = self.progress.commit_started.take().map(|at| at.elapsed());
         if done {
+            self.commits += 1;
             self.progress.commits += 1;
             self.committed = self.positions.last_committed().to_vec();
         } else {
@@ -624,6 +627,8 @@ impl Task {
             account: Account { held, ..self.account },
             operators: self.chain.accounts().map(|(name, account)| (name.to_owned(), account)).collect(),
             pending: self.account.records_in.saturating_sub(self.settled.account.records_in),
+            commits: self.commits,
+            busy_ratio: 0.0,
             progress: self.progress.take(),
             incident,
         }

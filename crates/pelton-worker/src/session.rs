@@ -1,0 +1,473 @@
+//! The life of a worker beside its coordinator.
+//!
+//! One loop owns the ledger and the host: directives, answers of executors and the clock come in, commands and reports go
+//! out. A session that ends, for whatever reason, is dialled again; tasks go on meanwhile.
+
+use crate::{
+    host::Host,
+    ledger::Ledger,
+    plan::stage_plan,
+    report, serve, usage,
+};
+use pelton_checkpoint::Grant;
+use pelton_proto::{MAX_MESSAGE_BYTES, task_id, v1};
+use pelton_runtime::{ExecutorEvent, executor::AssignedPartitions, executor::empty_snapshot, status::TaskState};
+use pelton_sdk::{BoxFuture, BuildContext, Registry};
+use pelton_types::{Code, Epoch, Incident, TaskId};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, interval, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use v1::{directive::Kind, worker_report::Kind as ReportKind, worker_session_client::WorkerSessionClient};
+
+/// First pause before a lost coordinator is dialled again; it must be well below the 200 ms after which a closed
+/// connection counts as a lost worker.
+const REDIAL_FIRST: Duration = Duration::from_millis(20);
+/// Longest such pause.
+const REDIAL_LONGEST: Duration = Duration::from_secs(1);
+/// How long the coordinator may take to confirm an epoch.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long last reports may take to leave after a drain.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Reports that wait for a slow connection; beyond that heartbeats are left out.
+const REPORT_QUEUE: usize = 256;
+
+/// Makes a connection to the coordinator; a simulation brings its own.
+pub type Dial = Arc<dyn Fn() -> BoxFuture<'static, Result<Channel, tonic::transport::Error>> + Send + Sync>;
+
+/// What a worker is made from.
+#[derive(Clone)]
+pub struct WorkerOptions {
+    /// Stable across restarts where the platform gives a name.
+    pub id: String,
+    /// New for every process.
+    pub incarnation: String,
+    /// Tasks it may hold.
+    pub capacity: u32,
+    /// For placement.
+    pub labels: HashMap<String, String>,
+    /// `host:port` of its HTTP endpoints, for people.
+    pub http: String,
+    /// For finishing and committing on the way out.
+    pub drain_timeout: Duration,
+    /// Told whether the worker is attached.
+    pub attached: watch::Sender<bool>,
+}
+
+/// See the module.
+pub struct Worker {
+    options: WorkerOptions,
+    registry: Registry,
+    context: BuildContext,
+    host: Host,
+    events: mpsc::UnboundedReceiver<ExecutorEvent>,
+    ledger: Ledger,
+    dial: Dial,
+    answers: mpsc::UnboundedSender<Answer>,
+    answered: mpsc::UnboundedReceiver<Answer>,
+    draining: bool,
+    lease: Duration,
+    heartbeat: Duration,
+}
+
+/// What helpers beside the loop report to it.
+enum Answer {
+    Confirmed(TaskId, Option<bool>),
+    Tap(u64, v1::TapRequest, mpsc::Sender<v1::ServeReply>),
+}
+
+/// Why a session ended.
+enum End {
+    Lost(String),
+    Drained,
+}
+
+impl Worker {
+    /// A worker whose executors are made by `host`: [`Host::threads`], or an inline one in a simulation. `events` is
+    /// the other end of the host's event sink.
+    pub fn new(
+        options: WorkerOptions,
+        registry: Registry,
+        context: BuildContext,
+        host: Host,
+        events: mpsc::UnboundedReceiver<ExecutorEvent>,
+        dial: Dial,
+    ) -> Worker {
+        let (answers, answered) = mpsc::unbounded_channel();
+        Worker {
+            options,
+            registry,
+            context,
+            host,
+            events,
+            ledger: Ledger::default(),
+            dial,
+            answers,
+            answered,
+            draining: false,
+            lease: Duration::from_secs(3),
+            heartbeat: Duration::from_secs(1),
+        }
+    }
+
+    /// An event sink for [`HostOptions::events`], and what the worker reads.
+    pub fn event_channel() -> (pelton_runtime::EventSink, mpsc::UnboundedReceiver<ExecutorEvent>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let sink: pelton_runtime::EventSink = Arc::new(move |event| {
+            // The worker has ended: nobody wants to know any more.
+            let _ = sender.send(event);
+        });
+        (sink, receiver)
+    }
+
+    /// Work until `shutdown` turns true or the coordinator asks for a drain; then finish, commit, release and return.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        let mut pause = REDIAL_FIRST;
+        loop {
+            let dialled = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop), if !self.draining => {
+                    self.begin_drain();
+                    continue;
+                }
+                dialled = (self.dial)() => dialled,
+            };
+            let started = Instant::now();
+            let end = match dialled {
+                Ok(channel) => self.session(channel, &mut shutdown).await,
+                Err(e) => End::Lost(format!("cannot connect: {}", root_cause(&e))),
+            };
+            self.options.attached.send_replace(false);
+            match end {
+                End::Drained => break,
+                End::Lost(why) => {
+                    tracing::warn!(
+                        worker = %self.options.id, tasks = self.ledger.len(),
+                        "no coordinator ({why}); tasks go on, dialling again"
+                    );
+                }
+            }
+            pause = if started.elapsed() > REDIAL_LONGEST { REDIAL_FIRST } else { (pause * 2).min(REDIAL_LONGEST) };
+            if self.between_sessions(pause, &mut shutdown).await {
+                break;
+            }
+        }
+        self.host.stop();
+    }
+
+    fn begin_drain(&mut self) {
+        if !self.draining {
+            self.draining = true;
+            tracing::info!(worker = %self.options.id, tasks = self.ledger.len(), "draining: finish, commit, release");
+            self.host.drain(self.options.drain_timeout);
+        }
+    }
+
+    fn drained(&self) -> bool {
+        self.draining && self.ledger.len() == 0
+    }
+
+    /// Without a coordinator: go on for `pause`; true when the drain is complete.
+    async fn between_sessions(&mut self, pause: Duration, shutdown: &mut watch::Receiver<bool>) -> bool {
+        let until = sleep(pause);
+        tokio::pin!(until);
+        while !self.drained() {
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop), if !self.draining => self.begin_drain(),
+                Some(event) = self.events.recv() => match event {
+                    ExecutorEvent::Confirm { task, .. } => self.host.confirmed(task, None),
+                    ExecutorEvent::Changed(snapshot) => {
+                        self.ledger.changed(&snapshot);
+                        self.note_end(&snapshot);
+                    }
+                },
+                Some(answer) = self.answered.recv() => self.take_answer(answer),
+                () = &mut until => return self.drained(),
+            }
+        }
+        true
+    }
+
+    fn note_end(&mut self, snapshot: &pelton_runtime::TaskSnapshot) {
+        if snapshot.state.is_final() {
+            self.host.ended(&snapshot.task, snapshot.epoch);
+        }
+    }
+
+    fn take_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Confirmed(task, newest) => self.host.confirmed(task, newest),
+            Answer::Tap(id, request, replies) => serve::tap(&self.host, id, request, replies),
+        }
+    }
+
+    /// One session, from hello to its end.
+    async fn session(&mut self, channel: Channel, shutdown: &mut watch::Receiver<bool>) -> End {
+        let mut client = WorkerSessionClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let (reports, outgoing) = mpsc::channel(REPORT_QUEUE);
+        // Room was just made for it.
+        let _ = reports.try_send(wrap(ReportKind::Hello(self.hello())));
+        let attach = client.attach(ReceiverStream::new(outgoing));
+        let mut directives = match timeout(pelton_proto::link::CALL_TIMEOUT, attach).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return End::Lost(format!("attach refused: {}", status.message())),
+            Err(_) => return End::Lost("attach was not answered".into()),
+        };
+        let serving = tokio::spawn(serve::run(client.clone(), self.options.id.clone(), self.serve_sink()));
+        let end = self.converse(&mut client, &reports, &mut directives, shutdown).await;
+        serving.abort();
+        end
+    }
+
+    fn serve_sink(&self) -> serve::TapSink {
+        let answers = self.answers.clone();
+        Arc::new(move |id, request, replies| {
+            // The worker has ended: the watcher's stream ends with it.
+            let _ = answers.send(Answer::Tap(id, request, replies));
+        })
+    }
+
+    async fn converse(
+        &mut self,
+        client: &mut WorkerSessionClient<Channel>,
+        reports: &mpsc::Sender<v1::WorkerReport>,
+        directives: &mut tonic::Streaming<v1::Directive>,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> End {
+        let mut beat = interval(self.heartbeat);
+        let mut sequence = 0_u64;
+        let mut heard = Instant::now();
+        let mut welcome = false;
+        loop {
+            if self.drained() {
+                sleep(FAREWELL.min(self.heartbeat)).await;
+                return End::Drained;
+            }
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop), if !self.draining => self.begin_drain(),
+                directive = directives.message() => match directive {
+                    Ok(Some(v1::Directive { kind: Some(kind) })) => {
+                        heard = Instant::now();
+                        if let Kind::Welcome(terms) = &kind {
+                            if terms.term < self.ledger.term {
+                                return End::Lost(format!(
+                                    "it is of term {}, this worker obeys term {}", terms.term, self.ledger.term
+                                ));
+                            }
+                            self.welcomed(terms, reports);
+                            beat = interval(self.heartbeat);
+                            welcome = true;
+                        } else {
+                            self.obey(kind, reports);
+                        }
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => return End::Lost("it closed the session".into()),
+                    Err(status) => return End::Lost(status.message().to_owned()),
+                },
+                Some(event) = self.events.recv() => self.take_event(event, client, reports),
+                Some(answer) = self.answered.recv() => self.take_answer(answer),
+                _ = beat.tick() => {
+                    if heard.elapsed() > self.lease + self.heartbeat {
+                        return End::Lost(format!("nothing heard for {:?}", heard.elapsed()));
+                    }
+                    if welcome {
+                        sequence += 1;
+                        // A full queue means a slow line: the next heartbeat says more than this one.
+                        let _ = reports.try_send(wrap(ReportKind::Heartbeat(self.beat(sequence))));
+                    }
+                }
+            }
+        }
+    }
+
+    fn hello(&self) -> v1::Hello {
+        v1::Hello {
+            worker_id: self.options.id.clone(),
+            incarnation: self.options.incarnation.clone(),
+            capacity: self.options.capacity,
+            executors: self.host.executors() as u32,
+            labels: self.options.labels.clone(),
+            held: self.ledger.held(),
+            term: self.ledger.term,
+            version: env!("CARGO_PKG_VERSION").into(),
+            http: self.options.http.clone(),
+        }
+    }
+
+    fn welcomed(&mut self, terms: &v1::Welcome, reports: &mpsc::Sender<v1::WorkerReport>) {
+        self.ledger.term = terms.term;
+        self.lease = Duration::from_millis(u64::from(terms.lease_ms.max(100)));
+        self.heartbeat = Duration::from_millis(u64::from(terms.heartbeat_ms.max(10)));
+        self.options.attached.send_replace(true);
+        tracing::info!(worker = %self.options.id, term = terms.term, tasks = self.ledger.len(), "attached");
+        for status in self.ledger.last_words() {
+            // What does not fit is said on the next session.
+            let _ = reports.try_send(wrap(ReportKind::TaskChange(v1::TaskChange { status: Some(status.clone()) })));
+        }
+        self.ledger.delivered();
+    }
+
+    fn beat(&self, sequence: u64) -> v1::Heartbeat {
+        v1::Heartbeat {
+            sequence,
+            tasks: self.host.board().all().iter().map(report::status).collect(),
+            cpu_seconds: usage::cpu_seconds(),
+            resident_bytes: usage::resident_bytes(),
+        }
+    }
+
+    fn obey(&mut self, kind: Kind, reports: &mpsc::Sender<v1::WorkerReport>) {
+        match kind {
+            Kind::Welcome(_) | Kind::HeartbeatAck(_) => {}
+            Kind::Pipeline(spec) => self.learn(&spec),
+            Kind::Warm(grant) => self.warm(grant),
+            Kind::Grant(grant) => {
+                if let Some(snapshot) = self.take_grant(grant) {
+                    self.say(&snapshot, reports);
+                }
+            }
+            Kind::Revoke(revoke) => {
+                let Ok(task) = task_id(revoke.task) else { return };
+                let within = Duration::from_millis(u64::from(revoke.deadline_ms));
+                if !self.host.release(&task, revoke.epoch, within) {
+                    let status = self.ledger.not_here(&task, revoke.epoch);
+                    // A full queue: the coordinator asks again on the next session.
+                    let _ = reports.try_send(wrap(ReportKind::TaskChange(v1::TaskChange { status: Some(status) })));
+                }
+            }
+            Kind::Drain(drain) => {
+                tracing::info!(worker = %self.options.id, reason = %drain.reason, "the coordinator asks for a drain");
+                self.begin_drain();
+            }
+        }
+    }
+
+    fn learn(&mut self, spec: &v1::PipelineSpec) {
+        let plan = serde_json::from_str(&spec.definition)
+            .map_err(|e| format!("the definition is not JSON: {e}"))
+            .and_then(|json| pelton_config::from_json(&json).map_err(|report| report.to_string()))
+            .and_then(|document| {
+                stage_plan(&document, spec.revision, &self.registry, &self.context)
+                    .map_err(|problems| problems.join("; "))
+            });
+        if let Err(why) = &plan {
+            tracing::error!(pipeline = %spec.name, revision = spec.revision, "cannot build the pipeline: {why}");
+        }
+        self.ledger.learn(spec.uuid.clone(), spec.revision, plan);
+    }
+
+    fn warm(&mut self, grant: v1::Grant) {
+        let partitions = assigned(&grant.sources);
+        let Ok(task) = task_id(grant.task) else { return };
+        if let Ok(plan) = self.ledger.plan(&task.uuid, grant.revision) {
+            self.host.warm(task, plan, partitions);
+        }
+    }
+
+    /// Start a granted task, or say why not.
+    fn take_grant(&mut self, grant: v1::Grant) -> Option<pelton_runtime::TaskSnapshot> {
+        let partitions = assigned(&grant.sources);
+        let task = match task_id(grant.task) {
+            Ok(task) => task,
+            Err(e) => {
+                tracing::error!("a grant was ignored: {e}");
+                return None;
+            }
+        };
+        if let Err(refused) = self.ledger.grant(grant.term, &task, grant.epoch, grant.revision) {
+            tracing::warn!(%task, epoch = grant.epoch, term = grant.term, ?refused, "a grant was refused");
+            return None;
+        }
+        match self.ledger.plan(&task.uuid, grant.revision) {
+            Ok(plan) => {
+                let own = partitions.values().flatten().cloned().collect();
+                let grant = Grant {
+                    task,
+                    epoch: grant.epoch,
+                    term: grant.term,
+                    virgin: grant.virgin,
+                    partitions: own,
+                };
+                self.host.start(grant, plan, partitions);
+                None
+            }
+            Err(why) => {
+                let incident = Incident {
+                    code: Code::BadPipeline,
+                    message: format!("worker {}: {why}", self.options.id),
+                    remedy: "run workers of the same version and with the same models as the coordinator, then \
+                             resume the pipeline"
+                        .into(),
+                    stops_task: true,
+                };
+                Some(empty_snapshot(&task, grant.epoch, grant.revision, TaskState::Failed, Some(incident)))
+            }
+        }
+    }
+
+    fn say(&mut self, snapshot: &pelton_runtime::TaskSnapshot, reports: &mpsc::Sender<v1::WorkerReport>) {
+        let status = self.ledger.changed(snapshot);
+        self.note_end(snapshot);
+        let change = wrap(ReportKind::TaskChange(v1::TaskChange { status: Some(status) }));
+        if reports.try_send(change).is_ok() {
+            self.ledger.delivered();
+        }
+    }
+
+    fn take_event(
+        &mut self,
+        event: ExecutorEvent,
+        client: &WorkerSessionClient<Channel>,
+        reports: &mpsc::Sender<v1::WorkerReport>,
+    ) {
+        match event {
+            ExecutorEvent::Changed(snapshot) => self.say(&snapshot, reports),
+            ExecutorEvent::Confirm { task, epoch } => {
+                let request = self.confirm_request(&task, epoch);
+                let (mut client, answers) = (client.clone(), self.answers.clone());
+                tokio::spawn(async move {
+                    let asked = timeout(CONFIRM_TIMEOUT, client.confirm_epoch(request)).await;
+                    let newest = match asked {
+                        Ok(Ok(response)) => Some(response.into_inner().newest),
+                        _ => None,
+                    };
+                    // The worker has ended: nobody waits for the answer.
+                    let _ = answers.send(Answer::Confirmed(task, newest));
+                });
+            }
+        }
+    }
+
+    fn confirm_request(&self, task: &TaskId, epoch: Epoch) -> v1::ConfirmEpochRequest {
+        v1::ConfirmEpochRequest { task: Some(task.into()), epoch, worker_id: self.options.id.clone() }
+    }
+}
+
+fn wrap(kind: ReportKind) -> v1::WorkerReport {
+    v1::WorkerReport { kind: Some(kind) }
+}
+
+fn assigned(sources: &[v1::AssignedSource]) -> AssignedPartitions {
+    sources.iter().map(|s| (s.source.clone(), s.partitions.iter().map(Into::into).collect())).collect()
+}
+
+/// The innermost reason of a transport error: the outer ones say "transport error".
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
