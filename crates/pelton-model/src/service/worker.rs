@@ -1,0 +1,204 @@
+//! The thread of a service.
+
+use super::{
+    Answer, Counters, Limits,
+    batcher::{Batcher, Due, Piece},
+};
+use crate::{
+    error::ModelError,
+    model::{Model, Port},
+    rten_runtime::panic_text,
+    tensor::Rows,
+};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError, Sender},
+    },
+    time::Instant,
+};
+
+pub(super) enum Message {
+    Job(Job),
+    Hurry,
+}
+
+/// Where a job's answer goes. Dropped without an answer, it says so: a client never waits in vain.
+pub(super) struct Reply {
+    answer: Option<Answer>,
+    count: usize,
+    back: Sender<Answer>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Reply {
+    pub fn new(
+        job: u64,
+        count: usize,
+        width: usize,
+        back: Sender<Answer>,
+        wake: Arc<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self { answer: Some(Answer { job, rows: Rows::new(width), failed: Vec::new() }), count, back, wake }
+    }
+
+    fn add(&mut self, rows: &Rows, failed: impl Iterator<Item = (usize, String)>) {
+        if let Some(answer) = &mut self.answer {
+            let done = answer.rows.len();
+            answer.rows.append(rows);
+            answer.failed.extend(failed.map(|(i, why)| (done + i, why)));
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        let Some(mut answer) = self.answer.take() else { return };
+        let done = answer.rows.len();
+        if done < self.count {
+            let missing = self.count - done;
+            answer
+                .rows
+                .append(&Rows::from_values(answer.rows.width(), vec![0.0; missing * answer.rows.width()]));
+            answer.failed.extend((done..self.count).map(|i| (i, "the inference service stopped".to_owned())));
+        }
+        // A client that is gone needs no answer.
+        if self.back.send(answer).is_ok() {
+            (self.wake)();
+        }
+    }
+}
+
+pub(super) struct Job {
+    rows: Rows,
+    reply: Reply,
+}
+
+impl Job {
+    pub fn new(rows: Rows, reply: Reply) -> Self {
+        Self { rows, reply }
+    }
+}
+
+/// Results of a batch: a row for each row, and the ones that failed.
+struct Outcome {
+    rows: Rows,
+    failed: Vec<(usize, String)>,
+}
+
+pub(super) struct Worker {
+    model: Box<dyn Model>,
+    input: Port,
+    output: Port,
+    batcher: Batcher<Job>,
+    counters: Arc<Counters>,
+}
+
+impl Worker {
+    pub fn new(
+        model: Box<dyn Model>,
+        input: Port,
+        output: Port,
+        limits: Limits,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { model, input, output, batcher: Batcher::new(limits), counters }
+    }
+
+    /// Until every handle is dropped; what was submitted before is still answered.
+    pub fn serve(mut self, inbox: &Receiver<Message>) {
+        loop {
+            while let Ok(message) = inbox.try_recv() {
+                self.accept(message);
+            }
+            let now = Instant::now();
+            let received = match self.batcher.due(now) {
+                Due::Now => {
+                    self.run_batch();
+                    continue;
+                }
+                Due::At(at) => inbox.recv_timeout(at.saturating_duration_since(now)),
+                Due::Never => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match received {
+                Ok(message) => self.accept(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+    }
+
+    fn accept(&mut self, message: Message) {
+        match message {
+            Message::Job(job) => {
+                let rows = job.rows.len();
+                self.batcher.push(Instant::now(), job, rows);
+                // Only a job without rows can be finished here.
+                while self.batcher.finished().is_some() {}
+            }
+            Message::Hurry => self.batcher.hurry(),
+        }
+    }
+
+    fn run_batch(&mut self) {
+        let pieces = self.batcher.take();
+        let mut rows = Rows::new(self.input.width());
+        for Piece { entry, from, to } in &pieces {
+            if let Some(job) = self.batcher.job(*entry) {
+                // Rows of another width cannot be told apart any more: clients are made with the service's width.
+                rows.append(&job.rows.slice(*from, *to));
+            }
+        }
+        let outcome = self.run_bisecting(&rows);
+        self.counters.batches.fetch_add(1, Ordering::Relaxed);
+        self.counters.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        self.counters.failed.fetch_add(outcome.failed.len() as u64, Ordering::Relaxed);
+        let mut failed = outcome.failed.into_iter().peekable();
+        let mut start = 0;
+        for Piece { entry, from, to } in pieces {
+            let end = start + (to - from);
+            let mine =
+                std::iter::from_fn(|| failed.next_if(|(i, _)| *i < end)).map(|(i, why)| (i - start, why));
+            if let Some(job) = self.batcher.job(entry) {
+                job.reply.add(&outcome.rows.slice(start, end), mine);
+            }
+            start = end;
+        }
+        while self.batcher.finished().is_some() {}
+    }
+
+    /// Run rows; where that fails, run the halves, so that one bad row does not take others with it.
+    fn run_bisecting(&mut self, rows: &Rows) -> Outcome {
+        let why = match self.run_guarded(rows) {
+            Ok(rows) => return Outcome { rows, failed: Vec::new() },
+            Err(error) => error.to_string(),
+        };
+        if rows.len() <= 1 {
+            let width = self.output.width();
+            return Outcome { rows: Rows::from_values(width, vec![0.0; width]), failed: vec![(0, why)] };
+        }
+        let middle = rows.len() / 2;
+        let mut first = self.run_bisecting(&rows.slice(0, middle));
+        let second = self.run_bisecting(&rows.slice(middle, rows.len()));
+        first.rows.append(&second.rows);
+        first.failed.extend(second.failed.into_iter().map(|(i, why)| (middle + i, why)));
+        first
+    }
+
+    fn run_guarded(&mut self, rows: &Rows) -> Result<Rows, ModelError> {
+        let (model, input, output) = (&mut self.model, &self.input, &self.output);
+        // The trait asks models to stay usable after a panic; one that does not fails again, row by row.
+        let out = catch_unwind(AssertUnwindSafe(|| model.run(input, output, rows)))
+            .map_err(|panic| ModelError::Run { why: format!("it panicked: {}", panic_text(&*panic)) })??;
+        if out.len() == rows.len() && out.width() == output.width() {
+            return Ok(out);
+        }
+        Err(ModelError::Shape {
+            tensor: output.name.clone(),
+            expected: format!("[{}, {}]", rows.len(), output.width()),
+            given: format!("[{}, {}]", out.len(), out.width()),
+        })
+    }
+}
