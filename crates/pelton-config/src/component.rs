@@ -91,17 +91,21 @@ pub(crate) fn component(
         unknown_component(problems, components, role, owner, key, common, !known.is_empty());
     }
     if let [first, second, ..] = known.as_slice() {
-        let message = format!("{owner} has two {}s, `{}` and `{}`", role.word(), first.0.name, second.0.name);
-        problems.hint(
-            second.0.place,
-            message,
-            Some("keep one, give the other an entry of its own".to_owned()),
-        );
+        let (what, hint) = match role {
+            Role::Operator => ("does two things", "keep one, and make an operator of its own for the other"),
+            _ => ("has two connectors", "keep one, and make an entry of its own for the other"),
+        };
+        let message = format!("{owner} {what}, `{}` and `{}`", first.0.name, second.0.name);
+        problems.hint(second.0.place, message, Some(hint.to_owned()));
     }
     if known.is_empty() && unknown.is_empty() {
         let names = names.unwrap_or_default();
         let hint = (!names.is_empty()).then(|| format!("add one of {}", suggest::list(names)));
-        problems.hint(place, format!("{owner} has no {}", role.word()), hint);
+        let message = match role {
+            Role::Operator => format!("{owner} does not say what it does"),
+            _ => format!("{owner} has no connector"),
+        };
+        problems.hint(place, message, hint);
     }
     let (key, node) = known.first()?;
     let mut options = node.to_value();

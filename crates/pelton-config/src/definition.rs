@@ -79,17 +79,18 @@ impl<'a> Definition<'a> {
     /// The document, with defaults where something is wrong.
     pub fn document(&mut self, node: &Node) -> Option<Document> {
         let fields = self.problems.fields(node, "the document", &DOCUMENT_KEYS)?;
-        match fields.get("apiVersion") {
-            None => self.missing(
-                &fields,
-                "the document",
-                "apiVersion",
-                &format!("add `apiVersion: {API_VERSION}`"),
-            ),
-            Some(node) => {
-                self.problems.choice(node, "`apiVersion`", &[(API_VERSION, ())]);
+        let version = match fields.get("apiVersion") {
+            None => {
+                self.missing(
+                    &fields,
+                    "the document",
+                    "apiVersion",
+                    &format!("add `apiVersion: {API_VERSION}`"),
+                );
+                None
             }
-        }
+            Some(node) => self.problems.choice(node, "`apiVersion`", &[(API_VERSION, ())]),
+        };
         let kind = match fields.get("kind") {
             None => {
                 self.missing(&fields, "the document", "kind", "add `kind: Pipeline`");
@@ -100,6 +101,14 @@ impl<'a> Definition<'a> {
                 self.problems.choice(node, "`kind`", &kinds)
             }
         };
+        if version.is_none()
+            && kind.is_none()
+            && fields.get("apiVersion").is_some()
+            && fields.get("kind").is_some()
+        {
+            // Another kind of resource altogether.
+            return None;
+        }
         let metadata = match fields.get("metadata") {
             None => {
                 self.missing(&fields, "the document", "metadata", "add `metadata: { name: my-pipeline }`");
@@ -118,7 +127,9 @@ impl<'a> Definition<'a> {
     }
 
     fn missing(&mut self, fields: &Fields<'_>, what: &str, key: &str, hint: &str) {
-        self.problems.hint(fields.place, format!("{what} has no `{key}`"), Some(hint.to_owned()));
+        if !fields.meant.iter().any(|meant| meant == key) {
+            self.problems.hint(fields.place, format!("{what} has no `{key}`"), Some(hint.to_owned()));
+        }
     }
 
     fn metadata(&mut self, node: &Node) -> Option<Metadata> {
@@ -177,7 +188,11 @@ impl<'a> Definition<'a> {
         if delivery == Delivery::ExactlyOnce {
             let hint =
                 "write `delivery: at-least-once`: nothing is lost, after a failure a record may come twice";
-            self.problems.hint(node.place, "`exactly-once` is not supported yet", Some(hint.to_owned()));
+            self.problems.hint(
+                node.place,
+                "`exactly-once` is not supported by this version yet",
+                Some(hint.to_owned()),
+            );
         }
         Some(delivery)
     }
@@ -185,7 +200,13 @@ impl<'a> Definition<'a> {
     fn commit_interval(&mut self, node: &Node) -> Option<Duration> {
         let text = match &node.data {
             Data::Scalar(Value::Number(number)) => number.to_string(),
-            _ => self.problems.text(node, "`commitInterval`")?.to_owned(),
+            Data::Scalar(Value::String(text)) => text.clone(),
+            _ => {
+                let message =
+                    format!("`commitInterval` must be a duration such as `1s`, found {}", node.describe());
+                self.problems.at(node.place, message);
+                return None;
+            }
         };
         match parse_duration(&text) {
             Err(message) => self.problems.at(node.place, format!("`commitInterval`: {message}")),

@@ -23,11 +23,26 @@ pub(crate) fn check_schema(
     let before = problems.len();
     // A schema that does not compile is a fault of the component, which then checks alone.
     if let Ok(validator) = jsonschema::options().build(schema) {
-        for error in validator.iter_errors(options) {
-            note(schema, node, &error, owner, problems);
+        let errors: Vec<_> = validator.iter_errors(options).collect();
+        let meant: Vec<(String, String)> = errors.iter().flat_map(|error| meant(schema, error)).collect();
+        for error in &errors {
+            // One slip is one mistake: `topic` for `topics` does not miss `topics` as well.
+            let slip = matches!(error.kind(), ValidationErrorKind::Required { property }
+                if meant.iter().any(|(at, key)| *at == error.instance_path().to_string() && property == key));
+            if !slip {
+                note(schema, node, error, owner, problems);
+            }
         }
     }
     problems.len() == before
+}
+
+/// Where unknown keys stand, and the known ones they were taken for.
+fn meant(schema: &Value, error: &ValidationError<'_>) -> Vec<(String, String)> {
+    let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() else { return Vec::new() };
+    let known = known_keys(schema, &error.schema_path().to_string());
+    let near = |key: &String| suggest::nearest(key, known.iter().map(String::as_str)).map(str::to_owned);
+    unexpected.iter().filter_map(near).map(|key| (error.instance_path().to_string(), key)).collect()
 }
 
 fn note(schema: &Value, node: &Node, error: &ValidationError<'_>, owner: &str, problems: &mut Problems) {
@@ -261,8 +276,10 @@ pub(crate) fn check_secrets(node: &Node, problems: &mut Problems) {
                 match &value.data {
                     Data::Scalar(Value::String(_) | Value::Number(_)) if is_secret(&key.name) => {
                         let message = format!("the secret `{}` must not stand in a definition", key.name);
-                        let hint = format!("give a reference: `{}: {{ secretRef: NAME }}`", key.name);
-                        problems.hint(key.place, message, Some(hint));
+                        let hint = "definitions are stored and shown: take it out, and see it as leaked when it was applied";
+                        problems.hint(key.place, message, Some(hint.to_owned()));
+                        problems.silence(key.place);
+                        problems.silence(value.place);
                     }
                     _ => check_secrets(value, problems),
                 }

@@ -5,6 +5,7 @@ use crate::{
     suggest,
     yaml::{Data, Key, Node, quote},
 };
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most mistakes that are kept: nobody reads more, and looking for near words takes time.
 const MOST: usize = 200;
@@ -14,11 +15,12 @@ const MOST: usize = 200;
 pub(crate) struct Problems {
     file: String,
     found: Vec<Problem>,
+    silenced: BTreeSet<Place>,
 }
 
 impl Problems {
     pub fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), found: Vec::new() }
+        Self { file: file.to_owned(), found: Vec::new(), silenced: BTreeSet::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -39,9 +41,17 @@ impl Problems {
     }
 
     pub fn hint(&mut self, place: Place, message: impl Into<String>, hint: Option<String>) {
-        if !self.full() {
+        if !self.full() && !self.silenced.contains(&place) {
             let Place { line, column } = place;
             self.found.push(Problem { file: self.file.clone(), line, column, message: message.into(), hint });
+        }
+    }
+
+    /// Say nothing more of this place: what follows from a mistake is no second mistake.
+    pub fn silence(&mut self, place: Place) {
+        // Without places all nodes stand at one.
+        if place.line > 0 {
+            self.silenced.insert(place);
         }
     }
 
@@ -65,7 +75,7 @@ impl Problems {
             self.at(node.place, message);
             return None;
         };
-        let mut seen = std::collections::BTreeMap::new();
+        let mut seen = BTreeMap::new();
         let mut kept = Vec::with_capacity(entries.len());
         for (key, value) in entries {
             match seen.get(&key.name) {
@@ -85,14 +95,16 @@ impl Problems {
     /// The entries of a mapping that may have these keys only.
     pub fn fields<'n>(&mut self, node: &'n Node, what: &str, known: &[&str]) -> Option<Fields<'n>> {
         let mut entries = self.mapping(node, what)?;
+        let mut meant = Vec::new();
         entries.retain(|(key, _)| {
             let fine = known.contains(&key.name.as_str());
             if !fine && !self.full() {
+                meant.extend(suggest::nearest(&key.name, known.iter().copied()).map(str::to_owned));
                 self.unknown_key(key, what, known);
             }
             fine
         });
-        Some(Fields { place: node.place, entries })
+        Some(Fields { place: node.place, entries, meant })
     }
 
     pub fn unknown_key(&mut self, key: &Key, what: &str, known: &[&str]) {
@@ -117,10 +129,14 @@ impl Problems {
 
     /// One of some words.
     pub fn choice<T: Copy>(&mut self, node: &Node, what: &str, choices: &[(&str, T)]) -> Option<T> {
-        let text = self.text(node, what)?;
+        let names = || choices.iter().map(|(name, _)| *name);
+        let Some(text) = node.as_str() else {
+            let message = format!("{what} must be {}, found {}", suggest::either(names()), node.describe());
+            self.at(node.place, message);
+            return None;
+        };
         let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
         if found.is_none() {
-            let names = || choices.iter().map(|(name, _)| *name);
             let message = format!("{what} must be {}, found {}", suggest::either(names()), quote(text));
             self.hint(node.place, message, suggest::did_you_mean(text, names()));
         }
@@ -148,6 +164,8 @@ pub(crate) struct Fields<'n> {
     /// Of the mapping.
     pub place: Place,
     entries: Vec<(&'n Key, &'n Node)>,
+    /// Known keys that unknown ones were taken for: not to be missed as well.
+    pub meant: Vec<String>,
 }
 
 impl<'n> Fields<'n> {

@@ -9,14 +9,55 @@ use crate::problem::Place;
 pub(crate) fn locate(text: &str, offset: usize, start: Place, value: &str, at: usize) -> Option<Place> {
     let rest = text.get(offset..)?;
     let at = floor(value, at);
-    match rest.chars().next()? {
-        '|' => literal(rest, start, value, at),
-        '>' => None,
-        quote @ ('"' | '\'') => quoted(rest, quote, start, value, at),
-        _ if !value.contains('\n') && rest.starts_with(value) => {
+    match style(text, offset) {
+        Style::Literal(header) => literal(text, header, value, at),
+        Style::Folded => None,
+        Style::Quoted(quote) => quoted(rest, quote, start, value, at),
+        Style::Plain if !value.contains('\n') && rest.starts_with(value) => {
             Some(Place::new(start.line, start.column + value.get(..at)?.chars().count()))
         }
-        _ => None,
+        Style::Plain => None,
+    }
+}
+
+/// How a scalar is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    Plain,
+    Quoted(char),
+    /// `|`, with the index of the line of this header.
+    Literal(usize),
+    /// `>`.
+    Folded,
+}
+
+/// How the scalar that begins at this byte is written. Of a block scalar that is the first byte of its content.
+pub(crate) fn style(text: &str, offset: usize) -> Style {
+    let (Some(before), Some(rest)) = (text.get(..offset), text.get(offset..)) else { return Style::Plain };
+    let first = rest.chars().next();
+    let mut above = before.split('\n').rev();
+    let own_line = above.next().unwrap_or_default();
+    if own_line.chars().all(char::is_whitespace) {
+        let line = before.matches('\n').count();
+        for (up, header) in above.enumerate() {
+            let header = header.split(" #").next().unwrap_or_default().trim_end();
+            let header = header.trim_end_matches(|c: char| c.is_ascii_digit() || c == '+' || c == '-');
+            if header.ends_with('|') {
+                return Style::Literal(line - up - 1);
+            }
+            if header.ends_with('>') {
+                return Style::Folded;
+            }
+            if !header.is_empty() {
+                break;
+            }
+        }
+    }
+    match first {
+        Some(quote @ ('"' | '\'')) => Style::Quoted(quote),
+        Some('|') => Style::Literal(before.matches('\n').count()),
+        Some('>') => Style::Folded,
+        _ => Style::Plain,
     }
 }
 
@@ -27,17 +68,14 @@ fn floor(value: &str, at: usize) -> usize {
 }
 
 /// `|`: line n of the value is line n behind the header, without its indentation.
-fn literal(rest: &str, start: Place, value: &str, at: usize) -> Option<Place> {
+fn literal(text: &str, header: usize, value: &str, at: usize) -> Option<Place> {
     let before = value.get(..at)?;
     let line = before.matches('\n').count();
     let column = before.rsplit('\n').next()?.chars().count();
-    let source = rest.split('\n').nth(line + 1)?;
+    let source = text.split('\n').nth(header + 1 + line)?.trim_end_matches('\r');
     let wanted = value.split('\n').nth(line)?;
-    let indent = match wanted.is_empty() {
-        true => source.trim_end_matches('\r').len(),
-        false => source.trim_end_matches('\r').strip_suffix(wanted)?.chars().count(),
-    };
-    Some(Place::new(start.line + 1 + line, indent + column + 1))
+    let indent = if wanted.is_empty() { source } else { source.strip_suffix(wanted)? };
+    Some(Place::new(header + 2 + line, indent.chars().count() + column + 1))
 }
 
 /// `"..."` and `'...'` on one line: escapes take more room in the file than in the value.
@@ -79,7 +117,8 @@ mod tests {
 
     fn place(text: &str, mark: &str, value: &str, find: &str) -> Option<Place> {
         let offset = text.find(mark).unwrap();
-        let start = Place::new(1, text[..offset].chars().count() + 1);
+        let line = text[..offset].matches('\n').count() + 1;
+        let start = Place::new(line, text[..offset].rsplit('\n').next().unwrap().chars().count() + 1);
         locate(text, offset, start, value, value.find(find).unwrap())
     }
 
@@ -88,16 +127,14 @@ mod tests {
         assert_eq!(place("map: .a = b", ".a", ".a = b", "b"), Some(Place::new(1, 11)));
         assert_eq!(place("map: 'it''s b'", "'", "it's b", "b"), Some(Place::new(1, 13)));
         assert_eq!(place("map: \"\\x41\\n é b\"", "\"", "A\n é b", "b"), Some(Place::new(1, 16)));
-        assert_eq!(
-            place("map: |\n    .a = 1\n\n    .ü b\n", "|", ".a = 1\n\n.ü b\n", "b"),
-            Some(Place::new(4, 8))
-        );
-        assert_eq!(place("map: |-\r\n  .a b\r\n", "|", ".a b", "b"), Some(Place::new(2, 6)));
+        let block = "map: | # why\n    .a = 1\n\n    .ü b\n";
+        assert_eq!(place(block, ".a", ".a = 1\n\n.ü b\n", "b"), Some(Place::new(4, 8)));
+        assert_eq!(place("map: |2-\r\n\r\n  .a b\r\n", ".a", "\n.a b", "b"), Some(Place::new(3, 6)));
     }
 
     #[test]
     fn folded_text_has_no_places() {
-        assert_eq!(place("map: >\n  a\n  b\n", ">", "a b\n", "b"), None);
+        assert_eq!(place("map: >\n  c\n  b\n", "c", "c b\n", "b"), None);
         assert_eq!(place("map: a\n  b\n", "a\n", "a b", "b"), None);
     }
 }

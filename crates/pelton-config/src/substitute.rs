@@ -9,6 +9,7 @@
 use crate::{
     problem::Place,
     reader::Problems,
+    span,
     yaml::{Data, Node},
 };
 use pelton_sdk::Registry;
@@ -85,13 +86,15 @@ impl Substitution<'_> {
             Data::List(items) => items.iter_mut().for_each(|item| self.node(item, problems)),
             Data::Mapping(entries) => entries.iter_mut().for_each(|(_, value)| self.node(value, problems)),
             Data::Scalar(Value::String(text)) if text.contains("${") => {
-                let plain = node.source.is_some_and(|(at, _)| {
-                    let first = self.text.get(at..).and_then(|rest| rest.chars().next());
-                    first.is_some_and(|c| !"\"'|>".contains(c))
-                });
+                let plain =
+                    node.source.is_some_and(|(at, _)| span::style(self.text, at) == span::Style::Plain);
+                let before = problems.len();
                 let expanded = expand(text, self.env, node.place, problems);
                 node.data = Data::Scalar(if plain { typed(expanded) } else { Value::String(expanded) });
                 node.source = None;
+                if problems.len() > before {
+                    problems.silence(node.place);
+                }
             }
             Data::Scalar(_) => {}
         }

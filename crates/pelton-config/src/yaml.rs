@@ -197,17 +197,30 @@ pub(crate) fn read(part: &Part<'_>) -> Result<Node, SyntaxError> {
 
 /// The parser's message without its place, which would count from the beginning of the document, and in our words.
 fn plain(message: &str) -> String {
-    let message = message.rsplit_once(" at line ").map_or(message, |(head, _)| head);
+    let message = message.split_once(" at line ").map_or(message, |(head, _)| head);
     if message.contains("budget") || message.contains("limit") {
-        return format!("the document is too large, too deep, or repeats itself too often ({message})");
+        return "the document is too large, too deep, or repeats too much by aliases".to_owned();
     }
-    match message {
-        "expected string scalar" => "a key must be a plain text".to_owned(),
-        "mapping values are not allowed in this context" => {
-            "`:` is not allowed here: check the indentation, or put the text into quotes".to_owned()
-        }
-        other => other.to_owned(),
-    }
+    let known = [
+        ("expected string scalar", "a key must be a plain text"),
+        (
+            "mapping values are not allowed in this context",
+            "`:` is not allowed here: check the indentation, or put the text into quotes",
+        ),
+        (
+            "did not find expected key",
+            "this line does not fit the mapping it stands in: check the indentation",
+        ),
+        (
+            "did not find expected '-' indicator",
+            "this line does not fit the list it stands in: check the indentation",
+        ),
+        ("did not find expected ',' or '}'", "expected `,` or `}`: a `{` above is still open"),
+        ("did not find expected ',' or ']'", "expected `,` or `]`: a `[` above is still open"),
+        ("tabs disallowed", "indent with spaces, not with tabs"),
+    ];
+    let ours = known.iter().find(|(theirs, _)| message.contains(theirs)).map(|(_, ours)| *ours);
+    ours.unwrap_or(message).to_owned()
 }
 
 fn shifted(at: Location, part: &Part<'_>) -> Place {
@@ -327,7 +340,7 @@ mod tests {
         let node = read(&documents("a: 1\n---\nb:\n  - x\n  - { c: \"é\", d: 2 }\n")[1]).ok().unwrap();
         let (key, value) = node.find("/b/1/d");
         assert_eq!((key, value.place), (Place::new(5, 15), Place::new(5, 18)));
-        assert_eq!(value.source.map(|s| s.0), Some(33));
+        assert_eq!(value.source.map(|s| s.0), Some(36));
     }
 
     #[test]
