@@ -1,1 +1,51 @@
-fn main(){}
+//! The commands of this repository, one module each: `cargo xtask --help`.
+
+mod ci;
+mod deny;
+mod first_run;
+mod image;
+mod infra;
+mod report;
+mod shell;
+mod totals;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Checks, images and test infrastructure of Pelton.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// All checks and tests that this machine has the parts for.
+    Ci(ci::Options),
+    /// Checks licences, bans and sources of the dependencies against deny.toml.
+    Deny,
+    /// Builds the static binary and the container image.
+    Image(image::Options),
+    /// Starts and stops real parts for tests.
+    #[command(subcommand)]
+    Infra(infra::Command),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Ci(options) => return ci::run(&options),
+        Command::Deny => deny::check().map(|outcome| println!("{outcome}")),
+        Command::Image(options) => image::build(&options).map(|image| println!("{image}")),
+        Command::Infra(command) => infra::run(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}

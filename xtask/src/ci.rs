@@ -1,0 +1,101 @@
+//! `cargo xtask ci`: all checks and tests that this machine has the parts for.
+//!
+//! Every step is done even after another failed, unless it needs what that one makes. The tests come last, so that
+//! cargo's totals are what the run ends with.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::report::{Done, Report};
+use crate::totals::Totals;
+use crate::{deny, first_run, image, infra, shell};
+
+/// What `cargo xtask ci` may be told.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// A step that has to be skipped fails the run. So does `CI=true`.
+    #[arg(long)]
+    no_skip: bool,
+}
+
+/// Parts that tests can use.
+#[derive(Debug, Default)]
+struct Parts {
+    kafka: Option<infra::Kafka>,
+    image: Option<String>,
+    binary: bool,
+}
+
+/// Runs all steps.
+pub fn run(options: &Options) -> ExitCode {
+    let strict = options.no_skip || std::env::var("CI").is_ok_and(|value| value == "true");
+    let mut report = Report::new(strict);
+    static_checks(&mut report);
+    let tests_built = report.step("build of the tests", || {
+        shell::run(&mut shell::cargo(["test", "--workspace", "--locked", "--no-run"])).map(Done::With)
+    });
+    let parts = shipped_binary(&mut report);
+    let mut totals = Totals::default();
+    if tests_built.is_some() {
+        report.step("tests", || tests(&parts, strict, &mut totals).map(Done::With));
+    }
+    // Stop what was started before the last lines.
+    drop(parts);
+    print!("\n{}\n{totals}\n", report.summary());
+    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn static_checks(report: &mut Report) {
+    report.step("format", || shell::run(&mut shell::cargo(["fmt", "--all", "--check"])).map(Done::With));
+    report.step("dependency rules", || deny::check().map(Done::from));
+    report.step("lints", || {
+        let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+        shell::run(&mut shell::cargo(clippy)).map(Done::With)
+    });
+}
+
+/// Everything that uses the binary as users get it.
+fn shipped_binary(report: &mut Report) -> Parts {
+    let built = report.step("release build", || first_run::build().map(Done::With));
+    let mut parts = Parts { binary: built.is_some(), ..Parts::default() };
+    if parts.binary {
+        report.step("first command", || first_run::run().map(Done::With));
+        parts.image = report.step("image", ci_image);
+    }
+    parts.kafka = report.step("real Kafka", infra::Kafka::start);
+    report.step("kcat", || {
+        let missing = || Done::Skipped("no kcat: on Debian `apt-get install kcat`".into());
+        Ok(if shell::have("kcat") { Done::With(()) } else { missing() })
+    });
+    parts
+}
+
+fn ci_image() -> Result<Done<String>, String> {
+    if let Some(why) = image::engine_missing() {
+        return Ok(Done::Skipped(why));
+    }
+    let tag = "localhost/pelton:ci".to_owned();
+    let options =
+        image::Options { tag: tag.clone(), profile: "release".into(), binary: None, context_only: false };
+    println!("{}", image::build(&options)?);
+    Ok(Done::With(tag))
+}
+
+fn tests(parts: &Parts, strict: bool, totals: &mut Totals) -> Result<(), String> {
+    let mut cargo = shell::cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    if let Some(kafka) = &parts.kafka {
+        cargo.env("PELTON_TEST_KAFKA", &kafka.bootstrap);
+    }
+    if let Some(image) = &parts.image {
+        cargo.env("PELTON_TEST_IMAGE", image);
+    }
+    if parts.binary {
+        cargo.env("PELTON_TEST_BINARY", shell::target().join("release/pelton"));
+    }
+    if strict {
+        cargo.env("PELTON_TEST_REQUIRE_ALL", "1");
+    }
+    shell::follow(&mut cargo, |line| totals.add(line))?;
+    if totals.any() { Ok(()) } else { Err("no test ran".into()) }
+}

@@ -1,0 +1,135 @@
+//! `cargo xtask image`: a static binary, a build context that holds all the image needs, and the image.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Args;
+
+use crate::shell;
+
+/// Where Debian and most others keep the certificates of public authorities.
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// What `cargo xtask image` may be told.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Name of the image.
+    #[arg(long, default_value = "localhost/pelton:dev")]
+    pub tag: String,
+    /// Cargo profile: `release` (fast to build) or `ship` (thin link-time optimisation, stripped).
+    #[arg(long, default_value = "release")]
+    pub profile: String,
+    /// Take this binary instead of building one. It must be static.
+    #[arg(long)]
+    pub binary: Option<PathBuf>,
+    /// Prepare target/image only, for another builder than Docker.
+    #[arg(long)]
+    pub context_only: bool,
+}
+
+/// Why there is no engine to build with, if so.
+pub fn engine_missing() -> Option<String> {
+    if !shell::have("docker") {
+        return Some("no docker: on Debian `apt-get install docker.io`".into());
+    }
+    let info = shell::output(shell::program("docker").args(["info", "--format", "{{.ServerVersion}}"]));
+    info.err().map(|why| format!("no Docker engine answers ({why})"))
+}
+
+/// Builds and says what was built.
+pub fn build(options: &Options) -> Result<String, String> {
+    let binary = match &options.binary {
+        Some(binary) => {
+            std::path::absolute(binary).map_err(|cause| format!("{}: {cause}", binary.display()))?
+        }
+        None => static_binary(&options.profile)?,
+    };
+    if !is_static(&fs::read(&binary).map_err(|cause| format!("{}: {cause}", binary.display()))?) {
+        return Err(format!("{} asks for a dynamic loader; the image has none", binary.display()));
+    }
+    let context = shell::target().join("image");
+    prepare(&context, &binary)?;
+    if options.context_only {
+        return Ok(format!("{} is ready for a build", context.display()));
+    }
+    if let Some(why) = engine_missing() {
+        return Err(format!("{why}; `--context-only` prepares the build context without it"));
+    }
+    let dockerfile = shell::top().join("deploy/docker/Dockerfile");
+    let mut docker = shell::program("docker");
+    docker.args(["build", "--quiet", "--tag", &options.tag, "--file"]).arg(dockerfile).arg(&context);
+    without_buildkit_where_it_is_missing(&mut docker);
+    shell::run(&mut docker)?;
+    let size =
+        shell::output(shell::program("docker").args(["image", "inspect", "-f", "{{.Size}}", &options.tag]))?;
+    let bytes: f64 = size.parse().map_err(|_| format!("docker gave `{size}` as the image's size"))?;
+    Ok(format!("{} is built, {:.1} MB", options.tag, bytes / 1e6))
+}
+
+/// The flag goes to the binary alone, so no dependency is compiled again for it.
+fn static_binary(profile: &str) -> Result<PathBuf, String> {
+    let mut cargo =
+        shell::cargo(["rustc", "--locked", "--package", "pelton", "--bin", "pelton", "--profile", profile]);
+    shell::run(cargo.args(["--", "-C", "target-feature=+crt-static"]))?;
+    Ok(shell::target().join(profile).join("pelton"))
+}
+
+fn prepare(context: &Path, binary: &Path) -> Result<(), String> {
+    let make = || -> std::io::Result<()> {
+        if context.exists() {
+            fs::remove_dir_all(context)?;
+        }
+        fs::create_dir_all(context.join("data"))?;
+        fs::copy(binary, context.join("pelton"))?;
+        fs::copy(CERTIFICATES, context.join("ca-certificates.crt"))?;
+        fs::write(context.join("passwd"), "pelton:x:65532:65532::/data:/sbin/nologin\n")
+    };
+    make().map_err(|cause| format!("{}: {cause} ({CERTIFICATES} must exist)", context.display()))
+}
+
+/// Docker falls over its own default where the buildx plugin is not installed, as in Debian's package.
+fn without_buildkit_where_it_is_missing(docker: &mut Command) {
+    if !shell::succeeds(shell::program("docker").args(["buildx", "version"])) {
+        docker.env("DOCKER_BUILDKIT", "0");
+    }
+}
+
+/// Whether a 64-bit little-endian ELF file has no PT_INTERP header, that is, starts without a dynamic loader.
+fn is_static(elf: &[u8]) -> bool {
+    const PT_INTERP: u32 = 3;
+    let u16_at = |at: usize| Some(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?));
+    let u32_at = |at: usize| Some(u32::from_le_bytes(elf.get(at..at + 4)?.try_into().ok()?));
+    let u64_at = |at: usize| Some(u64::from_le_bytes(elf.get(at..at + 8)?.try_into().ok()?));
+    // Offsets of e_phoff, e_phentsize and e_phnum in the file header; p_type is the first word of an entry.
+    let (Some(table), Some(entry), Some(entries)) = (u64_at(32), u16_at(54), u16_at(56)) else {
+        return false;
+    };
+    let is_elf64 = elf.starts_with(b"\x7fELF\x02\x01");
+    let place =
+        |index: u16| usize::try_from(table).ok()?.checked_add(usize::from(index) * usize::from(entry));
+    is_elf64 && (0..entries).all(|index| place(index).and_then(u32_at).is_some_and(|kind| kind != PT_INTERP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dynamic_binary_is_told_from_a_static_one() {
+        let this_test = fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(!is_static(&this_test), "cargo's test programs are dynamic");
+        // The same file with its PT_INTERP entries turned into PT_NULL asks for no loader.
+        let mut patched = this_test.clone();
+        let table = usize::try_from(u64::from_le_bytes(patched[32..40].try_into().unwrap())).unwrap();
+        for entry in 0..usize::from(u16::from_le_bytes(patched[56..58].try_into().unwrap())) {
+            let at = table + entry * 56;
+            if patched[at..at + 4] == [3, 0, 0, 0] {
+                patched[at..at + 4].fill(0);
+            }
+        }
+        assert!(is_static(&patched));
+        assert!(!is_static(b"#!/bin/sh\n"), "a script is no binary");
+        assert!(!is_static(&this_test[..60]), "a file cut short is no binary");
+    }
+}
