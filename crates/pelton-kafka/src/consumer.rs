@@ -1,0 +1,263 @@
+//! The one consumer of an (executor, cluster, group), shared by the tasks of the executor.
+
+use crate::{
+    counts::{Asker, Counts},
+    errors::{Reachability, is_unreachable},
+    native::{Client, ClientKind, Failure, Queue, c_text},
+    requests::{Answer, LogEnd, NO_OFFSET, PartitionList, Requests},
+    settings::Properties,
+};
+use pelton_sdk::{EndError, Wake};
+use pelton_types::{Code, Offset, Partition};
+use rdkafka_sys as sys;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Ends of partitions are asked for at most this often.
+const ENDS_EVERY: Duration = Duration::from_secs(1);
+/// How long a question about ends may take.
+const ENDS_WITHIN_MS: i32 = 5_000;
+
+/// See the module's text.
+pub(crate) struct SharedConsumer {
+    pub client: Arc<Client>,
+    pub bootstrap: String,
+    pub group: String,
+    pub wake: Wake,
+    state: Mutex<ConsumerState>,
+}
+
+/// What changes, behind a lock that only the executor's own thread takes in practice.
+pub(crate) struct ConsumerState {
+    main: Queue,
+    pub requests: Requests,
+    pub reach: Reachability,
+    asker: Asker,
+    assigned: HashSet<Partition>,
+    ends: HashMap<Partition, Offset>,
+    ends_open: Option<u64>,
+    ends_asked: Option<Instant>,
+    /// Topics whose leaders are being looked up ahead of the assignment.
+    warmed: HashMap<String, Topic>,
+    successes: u64,
+    bootstrap: String,
+}
+
+/// A topic handle; making one starts the search for the topic's leaders.
+pub(crate) struct Topic {
+    raw: *mut sys::rd_kafka_topic_t,
+    _client: Arc<Client>,
+}
+
+// SAFETY: topic handles may be used from any thread.
+unsafe impl Send for Topic {}
+
+impl Topic {
+    pub(crate) fn new(client: &Arc<Client>, name: &str) -> Option<Topic> {
+        let name = c_text(name);
+        // SAFETY: without its own configuration the topic takes the client's; the handle is checked and owned.
+        let raw = unsafe { sys::rd_kafka_topic_new(client.raw(), name.as_ptr(), std::ptr::null_mut()) };
+        (!raw.is_null()).then(|| Topic { raw, _client: client.clone() })
+    }
+
+    pub(crate) fn raw(&self) -> *mut sys::rd_kafka_topic_t {
+        self.raw
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // SAFETY: owned.
+        unsafe { sys::rd_kafka_topic_destroy(self.raw) }
+    }
+}
+
+impl SharedConsumer {
+    pub(crate) fn new(
+        bootstrap: &str,
+        group: &str,
+        properties: &Properties,
+        wake: &Wake,
+        counts: &Counts,
+    ) -> Result<Arc<Self>, EndError> {
+        let client = Client::new(ClientKind::Consumer, properties)
+            .map_err(|why| EndError::stop(Code::SourceFailed, format!("group {group}: {why}")))?;
+        let state = ConsumerState {
+            main: Queue::main(&client, ClientKind::Consumer, wake),
+            requests: Requests::new(&client, wake),
+            reach: Reachability::default(),
+            asker: Asker::new(bootstrap, counts),
+            assigned: HashSet::new(),
+            ends: HashMap::new(),
+            ends_open: None,
+            ends_asked: None,
+            warmed: HashMap::new(),
+            successes: 0,
+            bootstrap: bootstrap.to_owned(),
+        };
+        Ok(Arc::new(Self {
+            client,
+            bootstrap: bootstrap.to_owned(),
+            group: group.to_owned(),
+            wake: wake.clone(),
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// The state, after everything that has arrived was looked at.
+    pub(crate) fn served(&self) -> MutexGuard<'_, ConsumerState> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.serve();
+        state
+    }
+
+    /// Learn where topics live, ahead of an assignment.
+    pub(crate) fn warm(&self, topics: &[Arc<str>]) {
+        let mut state = self.served();
+        for name in topics {
+            if !state.warmed.contains_key(&**name)
+                && let Some(topic) = Topic::new(&self.client, name)
+            {
+                state.warmed.insert(name.to_string(), topic);
+            }
+            state.asker.watch(name);
+        }
+        let state = &mut *state;
+        state.asker.refresh(&mut state.requests, Instant::now());
+    }
+
+    /// Add partitions at offsets to what is read, each with a queue of its own.
+    pub(crate) fn assign(&self, at: &[(Partition, Offset)]) -> Result<Vec<Queue>, EndError> {
+        let mut state = self.served();
+        if let Some((taken, _)) = at.iter().find(|(p, _)| state.assigned.contains(p)) {
+            let text = format!("{taken} is already read by group {} on this executor", self.group);
+            return Err(EndError::stop(Code::SourceFailed, text));
+        }
+        // Taken out of the common queue before the assignment, so that no record can reach it.
+        let queues: Option<Vec<_>> = at
+            .iter()
+            .map(|(p, _)| Queue::of_partition(&self.client, &p.topic, p.index, &self.wake))
+            .collect();
+        let Some(queues) = queues else {
+            return Err(EndError::stop(Code::SourceFailed, format!("no partitions named {at:?}")));
+        };
+        let list = PartitionList::new(at.iter().map(|(p, o)| (p, *o)), None);
+        // SAFETY: the list is copied by the call.
+        let error = unsafe { sys::rd_kafka_incremental_assign(self.client.raw(), list.raw()) };
+        take_error(error).map_err(|f| EndError::retry(Code::SourceFailed, format!("assign: {}", f.text)))?;
+        state.assigned.extend(at.iter().map(|(p, _)| p.clone()));
+        state.ends_asked = None;
+        Ok(queues)
+    }
+
+    /// Let go of partitions.
+    pub(crate) fn unassign(&self, partitions: &[Partition]) {
+        let mut state = self.served();
+        let ours: Vec<_> = partitions.iter().filter(|p| state.assigned.remove(p)).collect();
+        if ours.is_empty() {
+            return;
+        }
+        let list = PartitionList::new(ours.into_iter().map(|p| (p, NO_OFFSET)), None);
+        // SAFETY: the list is copied by the call.
+        let error = unsafe { sys::rd_kafka_incremental_unassign(self.client.raw(), list.raw()) };
+        if let Err(failure) = take_error(error) {
+            tracing::warn!(group = self.group, "unassign: {}", failure.text);
+        }
+    }
+
+    /// The offset behind everything taken from each partition's queue, markers included; `None` before the first.
+    pub(crate) fn taken_up_to(&self, partitions: &[Partition]) -> Vec<Option<Offset>> {
+        let list = PartitionList::new(partitions.iter().map(|p| (p, NO_OFFSET)), None);
+        // SAFETY: fills in the list, in place.
+        let code = unsafe { sys::rd_kafka_position(self.client.raw(), list.raw()) as i32 };
+        let answers = list.answers();
+        answers
+            .into_iter()
+            .map(|a| (code == 0 && a.failure.is_none() && a.offset >= 0).then_some(a.offset))
+            .collect()
+    }
+}
+
+impl ConsumerState {
+    fn serve(&mut self) {
+        if self.main.signal().take() {
+            while let Some(event) = self.main.next_event(0) {
+                if event.kind() == sys::RD_KAFKA_EVENT_ERROR
+                    && let Some(failure) = event.failure()
+                {
+                    self.trouble(failure);
+                }
+            }
+        }
+        self.requests.collect();
+        if self.requests.successes != self.successes {
+            self.successes = self.requests.successes;
+            self.alive();
+        }
+        if let Some(answer) = self.ends_open.and_then(|number| self.requests.take(number)) {
+            self.ends_open = None;
+            self.learn_ends(answer);
+        }
+        // Also while nothing is due: an answer may have come.
+        self.asker.refresh(&mut self.requests, Instant::now());
+    }
+
+    fn trouble(&mut self, failure: Failure) {
+        if !is_unreachable(failure.code) {
+            tracing::debug!(brokers = self.bootstrap, "{}", failure.text);
+        } else if self.reach.lost(failure.clone()) {
+            tracing::warn!(brokers = self.bootstrap, "no broker answers, waiting: {}", failure.text);
+        }
+    }
+
+    /// A broker has answered, or sent records.
+    pub(crate) fn alive(&mut self) {
+        if self.reach.answered() {
+            tracing::info!(brokers = self.bootstrap, "the broker answers again");
+        }
+    }
+
+    fn learn_ends(&mut self, answer: Answer) {
+        if let Answer::Partitions(Ok(all)) = answer {
+            for entry in all.into_iter().filter(|e| e.failure.is_none() && e.offset >= 0) {
+                self.ends.insert(entry.partition, entry.offset);
+            }
+        }
+    }
+
+    /// The end of a partition as last heard; asks again when that is old.
+    pub(crate) fn end_of(&mut self, partition: &Partition) -> Option<Offset> {
+        self.ends.get(partition).copied()
+    }
+
+    /// Ask for the ends of everything assigned, unless they are fresh or being asked for.
+    pub(crate) fn refresh_ends(&mut self) {
+        let now = Instant::now();
+        let fresh = self.ends_asked.is_some_and(|asked| now.duration_since(asked) < ENDS_EVERY);
+        if self.ends_open.is_none() && !fresh && !self.assigned.is_empty() {
+            self.ends_asked = Some(now);
+            self.ends.retain(|p, _| self.assigned.contains(p));
+            let all: Vec<_> = self.assigned.iter().cloned().collect();
+            self.ends_open = Some(self.requests.log_ends(&all, LogEnd::Latest, ENDS_WITHIN_MS));
+        }
+    }
+}
+
+/// An error object the library handed over.
+pub(crate) fn take_error(error: *mut sys::rd_kafka_error_t) -> Result<(), Failure> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, owned, and destroyed here.
+    unsafe {
+        let failure = Failure::new(
+            sys::rd_kafka_error_code(error) as i32,
+            crate::native::text(sys::rd_kafka_error_string(error)),
+        );
+        sys::rd_kafka_error_destroy(error);
+        Err(failure)
+    }
+}

@@ -1,0 +1,296 @@
+//! What the library's and the brokers' error codes mean to a task. Pure.
+
+use crate::native::{ErrorCode, Failure};
+use pelton_sdk::EndError;
+use pelton_types::{Code, Offset, Partition};
+
+/// Codes that decisions hang on, by the names in librdkafka's `rdkafka.h`.
+#[allow(missing_docs)]
+pub(crate) mod code {
+    pub(crate) const BAD_MSG: i32 = -199;
+    pub(crate) const BAD_COMPRESSION: i32 = -198;
+    pub(crate) const TRANSPORT: i32 = -195;
+    pub(crate) const RESOLVE: i32 = -193;
+    pub(crate) const MSG_TIMED_OUT: i32 = -192;
+    pub(crate) const PARTITION_EOF: i32 = -191;
+    pub(crate) const UNKNOWN_PARTITION: i32 = -190;
+    pub(crate) const UNKNOWN_TOPIC: i32 = -188;
+    pub(crate) const ALL_BROKERS_DOWN: i32 = -187;
+    pub(crate) const TIMED_OUT: i32 = -185;
+    pub(crate) const QUEUE_FULL: i32 = -184;
+    pub(crate) const SSL: i32 = -181;
+    pub(crate) const WAIT_COORD: i32 = -180;
+    pub(crate) const WAIT_CACHE: i32 = -164;
+    pub(crate) const AUTHENTICATION: i32 = -169;
+    pub(crate) const TIMED_OUT_QUEUE: i32 = -166;
+    pub(crate) const FATAL: i32 = -150;
+    pub(crate) const AUTO_OFFSET_RESET: i32 = -140;
+    pub(crate) const LOG_TRUNCATION: i32 = -139;
+    pub(crate) const OFFSET_OUT_OF_RANGE: i32 = 1;
+    pub(crate) const UNKNOWN_TOPIC_OR_PART: i32 = 3;
+    pub(crate) const LEADER_NOT_AVAILABLE: i32 = 5;
+    pub(crate) const NOT_LEADER: i32 = 6;
+    pub(crate) const REQUEST_TIMED_OUT: i32 = 7;
+    pub(crate) const MSG_SIZE_TOO_LARGE: i32 = 10;
+    pub(crate) const OFFSET_METADATA_TOO_LARGE: i32 = 12;
+    pub(crate) const NETWORK_EXCEPTION: i32 = 13;
+    pub(crate) const COORDINATOR_LOAD_IN_PROGRESS: i32 = 14;
+    pub(crate) const COORDINATOR_NOT_AVAILABLE: i32 = 15;
+    pub(crate) const NOT_COORDINATOR: i32 = 16;
+    pub(crate) const INVALID_TOPIC: i32 = 17;
+    pub(crate) const RECORD_LIST_TOO_LARGE: i32 = 18;
+    pub(crate) const ILLEGAL_GENERATION: i32 = 22;
+    pub(crate) const UNKNOWN_MEMBER_ID: i32 = 25;
+    pub(crate) const REBALANCE_IN_PROGRESS: i32 = 27;
+    pub(crate) const TOPIC_AUTHORIZATION: i32 = 29;
+    pub(crate) const GROUP_AUTHORIZATION: i32 = 30;
+    pub(crate) const CLUSTER_AUTHORIZATION: i32 = 31;
+    pub(crate) const TOPIC_EXISTS: i32 = 36;
+    pub(crate) const SASL_AUTHENTICATION: i32 = 58;
+    pub(crate) const INVALID_RECORD: i32 = 87;
+    pub(crate) const UNSTABLE_OFFSET_COMMIT: i32 = 88;
+}
+
+/// The broker, or the way to it, is in transition: ask again soon.
+pub(crate) fn is_passing(failure: ErrorCode) -> bool {
+    matches!(
+        failure,
+        code::TRANSPORT
+            | code::TIMED_OUT
+            | code::TIMED_OUT_QUEUE
+            | code::WAIT_COORD
+            | code::WAIT_CACHE
+            | code::LEADER_NOT_AVAILABLE
+            | code::NOT_LEADER
+            | code::REQUEST_TIMED_OUT
+            | code::NETWORK_EXCEPTION
+            | code::COORDINATOR_LOAD_IN_PROGRESS
+            | code::COORDINATOR_NOT_AVAILABLE
+            | code::NOT_COORDINATOR
+            | code::UNSTABLE_OFFSET_COMMIT
+    )
+}
+
+/// The topic or partition is not there.
+pub(crate) fn is_missing(failure: ErrorCode) -> bool {
+    matches!(failure, code::UNKNOWN_TOPIC_OR_PART | code::UNKNOWN_TOPIC | code::UNKNOWN_PARTITION)
+}
+
+/// The position is outside what the broker keeps.
+pub(crate) fn is_out_of_range(failure: ErrorCode) -> bool {
+    matches!(failure, code::AUTO_OFFSET_RESET | code::OFFSET_OUT_OF_RANGE | code::LOG_TRUNCATION)
+}
+
+/// No broker answers, or none lets us in.
+pub(crate) fn is_unreachable(failure: ErrorCode) -> bool {
+    matches!(
+        failure,
+        code::ALL_BROKERS_DOWN | code::RESOLVE | code::SSL | code::AUTHENTICATION | code::SASL_AUTHENTICATION
+    )
+}
+
+/// A topic that is not there.
+pub(crate) fn missing(topic: &str, brokers: &str) -> EndError {
+    EndError::retry(
+        Code::TopicMissing,
+        format!(
+            "topic {topic} does not exist at {brokers}; create it or correct its name, work goes on by itself"
+        ),
+    )
+}
+
+/// Nobody answers at the bootstrap address.
+pub(crate) fn unreachable(brokers: &str, failure: &Failure) -> EndError {
+    EndError::retry(Code::BrokerUnreachable, format!("no broker answers at {brokers}: {}", failure.text))
+}
+
+/// An error of one partition while reading it.
+pub(crate) fn reading(partition: &Partition, brokers: &str, failure: &Failure) -> EndError {
+    match failure.code {
+        c if is_missing(c) => missing(&partition.topic, brokers),
+        // The library would go on behind a damaged batch: that loses records, so the task must not.
+        code::BAD_MSG | code::BAD_COMPRESSION | code::INVALID_RECORD => EndError::stop(
+            Code::SourceFailed,
+            format!("{partition} holds a batch that cannot be read: {}", failure.text),
+        ),
+        code::TOPIC_AUTHORIZATION => EndError::retry(
+            Code::SourceFailed,
+            format!("reading topic {} is not permitted: {}; grant READ on it", partition.topic, failure.text),
+        ),
+        _ => EndError::retry(Code::SourceFailed, format!("{partition} cannot be read: {}", failure.text)),
+    }
+}
+
+/// A position outside the log; the range where it is known.
+pub(crate) fn out_of_range(partition: &Partition, at: Offset, range: Option<(Offset, Offset)>) -> EndError {
+    let there = match range {
+        Some((first, end)) => format!("the broker keeps {first} to {end}"),
+        None => "the broker did not say what it keeps".to_owned(),
+    };
+    EndError::stop(
+        Code::OffsetOutOfRange,
+        format!(
+            "{partition} has no offset {at}: {there}; set the group's offset to where reading shall go on, \
+             knowing what is skipped or repeated"
+        ),
+    )
+}
+
+/// An error of a commit.
+pub(crate) fn committing(group: &str, failure: &Failure) -> EndError {
+    match failure.code {
+        code::ILLEGAL_GENERATION | code::UNKNOWN_MEMBER_ID | code::REBALANCE_IN_PROGRESS => EndError::stop(
+            Code::CommitFailed,
+            format!(
+                "group {group} has members ({}): nobody else may subscribe with this group id",
+                failure.text
+            ),
+        ),
+        code::GROUP_AUTHORIZATION => EndError::stop(
+            Code::CommitFailed,
+            format!("committing to group {group} is not permitted: {}; grant READ on it", failure.text),
+        ),
+        code::OFFSET_METADATA_TOO_LARGE => EndError::stop(
+            Code::CommitFailed,
+            format!("the broker refuses the metadata of a commit to group {group}: {}", failure.text),
+        ),
+        c if is_unreachable(c) || c == code::TRANSPORT => {
+            EndError::retry(Code::BrokerUnreachable, format!("commit to group {group}: {}", failure.text))
+        }
+        _ => EndError::retry(Code::CommitFailed, format!("commit to group {group}: {}", failure.text)),
+    }
+}
+
+/// An error while asking for committed offsets.
+pub(crate) fn reading_offsets(group: &str, brokers: &str, failure: &Failure) -> EndError {
+    match failure.code {
+        code::GROUP_AUTHORIZATION => EndError::stop(
+            Code::SourceFailed,
+            format!(
+                "reading the offsets of group {group} is not permitted: {}; grant READ on it",
+                failure.text
+            ),
+        ),
+        code::TRANSPORT | code::TIMED_OUT | code::TIMED_OUT_QUEUE => unreachable(brokers, failure),
+        _ => EndError::retry(Code::SourceFailed, format!("offsets of group {group}: {}", failure.text)),
+    }
+}
+
+/// A record that was not stored.
+pub(crate) fn delivery(topic: &str, brokers: &str, failure: &Failure) -> EndError {
+    match failure.code {
+        c if is_missing(c) => missing(topic, brokers),
+        code::MSG_SIZE_TOO_LARGE | code::RECORD_LIST_TOO_LARGE => EndError::stop(
+            Code::SinkFailed,
+            format!(
+                "topic {topic} refuses a batch as too large: {}; raise its max.message.bytes",
+                failure.text
+            ),
+        ),
+        code::INVALID_RECORD => EndError::stop(
+            Code::SinkFailed,
+            format!("topic {topic} refuses a record: {}; a compacted topic needs keys", failure.text),
+        ),
+        code::TOPIC_AUTHORIZATION | code::CLUSTER_AUTHORIZATION | code::INVALID_TOPIC => EndError::stop(
+            Code::SinkFailed,
+            format!("writing to topic {topic} is not permitted: {}; grant WRITE on it", failure.text),
+        ),
+        code::MSG_TIMED_OUT | code::TRANSPORT => EndError::retry(
+            Code::BrokerUnreachable,
+            format!("records for topic {topic} were not stored at {brokers} in time: {}", failure.text),
+        ),
+        _ => EndError::retry(
+            Code::SinkFailed,
+            format!("topic {topic} did not store a record: {}", failure.text),
+        ),
+    }
+}
+
+/// Whether a broker is there, and how often that changed. One episode is reported once.
+#[derive(Debug, Default)]
+pub(crate) struct Reachability {
+    /// Counts the times it went away.
+    episode: u64,
+    down: Option<Failure>,
+}
+
+impl Reachability {
+    /// It went away; `true` when that is news.
+    pub(crate) fn lost(&mut self, failure: Failure) -> bool {
+        let news = self.down.is_none();
+        if news {
+            self.episode += 1;
+        }
+        self.down = Some(failure);
+        news
+    }
+
+    /// It answered; `true` when that is news.
+    pub(crate) fn answered(&mut self) -> bool {
+        self.down.take().is_some()
+    }
+
+    /// The trouble, if `reported` has not seen this episode; marks it seen.
+    pub(crate) fn unreported(&self, reported: &mut u64) -> Option<&Failure> {
+        let failure = self.down.as_ref().filter(|_| *reported < self.episode)?;
+        *reported = self.episode;
+        Some(failure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton_sdk::ErrorKind;
+
+    #[test]
+    fn an_episode_is_reported_once_to_each_and_the_next_one_again() {
+        let mut there = Reachability::default();
+        let (mut a, mut b) = (0, 0);
+        assert!(there.unreported(&mut a).is_none());
+        assert!(there.lost(Failure::new(code::ALL_BROKERS_DOWN, "1/1 brokers are down")));
+        assert!(!there.lost(Failure::new(code::ALL_BROKERS_DOWN, "still")), "one episode is no news twice");
+        assert!(there.unreported(&mut a).is_some());
+        assert!(there.unreported(&mut a).is_none());
+        assert!(there.answered());
+        assert!(!there.answered());
+        assert!(there.unreported(&mut b).is_none(), "over before it was reported");
+        there.lost(Failure::of(code::ALL_BROKERS_DOWN));
+        assert!(there.unreported(&mut a).is_some());
+    }
+
+    #[test]
+    fn a_damaged_batch_stops_the_task_and_a_missing_topic_waits() {
+        let p = Partition::new("orders", 3);
+        let bad = reading(&p, "b:1", &Failure::new(code::BAD_MSG, "crc"));
+        assert_eq!((bad.kind, bad.code), (ErrorKind::Stop, Code::SourceFailed));
+        let gone = reading(&p, "b:1", &Failure::of(code::UNKNOWN_TOPIC_OR_PART));
+        assert_eq!((gone.kind, gone.code), (ErrorKind::Retry, Code::TopicMissing));
+        assert!(gone.message.contains("topic orders does not exist at b:1"), "{}", gone.message);
+    }
+
+    #[test]
+    fn an_offset_outside_the_log_names_what_is_there() {
+        let e = out_of_range(&Partition::new("t", 0), 7, Some((20, 31)));
+        assert_eq!((e.kind, e.code), (ErrorKind::Stop, Code::OffsetOutOfRange));
+        assert!(e.message.starts_with("t[0] has no offset 7: the broker keeps 20 to 31"), "{}", e.message);
+    }
+
+    #[test]
+    fn codes_are_those_of_the_library() {
+        use rdkafka_sys::rd_kafka_resp_err_t as R;
+        assert_eq!(code::AUTO_OFFSET_RESET, R::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET as i32);
+        assert_eq!(code::LOG_TRUNCATION, R::RD_KAFKA_RESP_ERR__LOG_TRUNCATION as i32);
+        assert_eq!(code::FATAL, R::RD_KAFKA_RESP_ERR__FATAL as i32);
+        assert_eq!(code::WAIT_CACHE, R::RD_KAFKA_RESP_ERR__WAIT_CACHE as i32);
+        assert_eq!(code::WAIT_COORD, R::RD_KAFKA_RESP_ERR__WAIT_COORD as i32);
+        assert_eq!(code::TIMED_OUT_QUEUE, R::RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE as i32);
+        assert_eq!(code::QUEUE_FULL, R::RD_KAFKA_RESP_ERR__QUEUE_FULL as i32);
+        assert_eq!(code::AUTHENTICATION, R::RD_KAFKA_RESP_ERR__AUTHENTICATION as i32);
+        assert_eq!(code::UNSTABLE_OFFSET_COMMIT, R::RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT as i32);
+        assert_eq!(code::SASL_AUTHENTICATION, R::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED as i32);
+        assert_eq!(code::INVALID_RECORD, R::RD_KAFKA_RESP_ERR_INVALID_RECORD as i32);
+        assert_eq!(code::MSG_TIMED_OUT, R::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT as i32);
+        assert_eq!(code::PARTITION_EOF, R::RD_KAFKA_RESP_ERR__PARTITION_EOF as i32);
+    }
+}

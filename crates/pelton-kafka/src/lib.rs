@@ -1,0 +1,27 @@
+//! Kafka as a source, a sink and the place where positions are kept. The only crate that knows the client library.
+//!
+//! The clients of an executor are shared: one consumer per cluster and group, with a queue of its own for every
+//! partition, so that a stalled task stops only itself; one idempotent producer per cluster and way of batching.
+//! Nothing here waits: answers, records, errors and delivery reports arrive on queues that wake the executor, and what
+//! the library can only do by waiting (a flush, closing a client, questions about topics) has a thread that does.
+//!
+//! Offsets are committed under [`pelton_types::PipelineName::group_id`] by a consumer that never joins the group.
+
+mod alarm;
+mod catalog;
+mod connector;
+mod consumer;
+mod counts;
+mod errors;
+mod native;
+mod offsets;
+mod options;
+mod producer;
+mod requests;
+mod settings;
+mod sink;
+mod source;
+
+pub use connector::KafkaFactory;
+pub use options::{Compression, SinkOptions, SourceOptions, Start};
+pub use settings::KafkaOptions;

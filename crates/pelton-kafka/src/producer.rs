@@ -1,0 +1,521 @@
+//! The one idempotent producer of an (executor, cluster, batching), shared by the sinks of the executor.
+
+use crate::{
+    alarm::Alarm,
+    consumer::{Topic, take_error},
+    counts::{Asker, Counts},
+    errors::{self, Reachability, code, is_unreachable},
+    native::{Client, ClientKind, Failure, Queue},
+    requests::Requests,
+    settings::{ProducerKey, Properties},
+};
+use pelton_sdk::{EndError, Wake};
+use pelton_types::{Batch, Code, Record};
+use rdkafka_sys as sys;
+use std::{
+    collections::HashMap,
+    ffi::c_void,
+    ptr,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// When a full queue is looked at again: the library gives no signal for room.
+const ROOM_AFTER: Duration = Duration::from_millis(1);
+
+/// See the module's text.
+pub(crate) struct SharedProducer {
+    pub bootstrap: String,
+    pub counts: Counts,
+    wake: Wake,
+    alarm: Alarm,
+    state: Mutex<ProducerState>,
+}
+
+pub(crate) struct ProducerState {
+    properties: Properties,
+    wake: Wake,
+    bootstrap: String,
+    live: Live,
+    asker: Asker,
+    reach: Reachability,
+    sinks: HashMap<u64, SinkState>,
+    last_sink: u64,
+    flush: Flush,
+}
+
+/// A running client and what hangs on it; replaced as a whole after a fatal error.
+struct Live {
+    // Topics and queues go before the client they belong to; each holds a reference anyway.
+    topics: HashMap<String, Topic>,
+    main: Queue,
+    requests: Requests,
+    client: Arc<Client>,
+    successes: u64,
+}
+
+/// What a sink has in flight.
+#[derive(Default)]
+struct SinkState {
+    topic: String,
+    /// Pushed since its last successful flush.
+    dirty: bool,
+    /// The first record since then that was not stored.
+    failed: Option<EndError>,
+}
+
+/// One flush serves all sinks: while it runs nothing is taken, so that it comes to an end.
+struct Flush {
+    /// Flushes begun.
+    begun: u64,
+    flusher: Arc<Flusher>,
+}
+
+/// Waits in the library for the queue to drain, on a thread of its own: only a waiting flush makes the library send
+/// without lingering.
+struct Flusher {
+    job: Mutex<Option<Job>>,
+    changed: Condvar,
+    /// Flushes ended.
+    ended: AtomicU64,
+    over: AtomicBool,
+}
+
+struct Job {
+    client: Arc<Client>,
+    number: u64,
+    wake: Wake,
+}
+
+/// What became of one record.
+pub(crate) enum Produced {
+    Taken,
+    /// No room now.
+    Full,
+    /// Never.
+    Rejected(String),
+    Failed(EndError),
+}
+
+impl Live {
+    fn new(properties: &Properties, wake: &Wake) -> Result<Live, String> {
+        let client = Client::new(ClientKind::Producer, properties)?;
+        Ok(Live {
+            topics: HashMap::new(),
+            main: Queue::main(&client, ClientKind::Producer, wake),
+            requests: Requests::new(&client, wake),
+            client,
+            successes: 0,
+        })
+    }
+}
+
+impl SharedProducer {
+    pub(crate) fn new(
+        key: &ProducerKey,
+        properties: Properties,
+        wake: &Wake,
+        alarm: &Alarm,
+        counts: &Counts,
+    ) -> Result<Arc<Self>, EndError> {
+        let live = Live::new(&properties, wake).map_err(|why| EndError::stop(Code::SinkFailed, why))?;
+        let state = ProducerState {
+            properties,
+            wake: wake.clone(),
+            bootstrap: key.bootstrap.clone(),
+            live,
+            asker: Asker::new(&key.bootstrap, counts),
+            reach: Reachability::default(),
+            sinks: HashMap::new(),
+            last_sink: 0,
+            flush: Flush { begun: 0, flusher: Flusher::start() },
+        };
+        Ok(Arc::new(Self {
+            bootstrap: key.bootstrap.clone(),
+            counts: counts.clone(),
+            wake: wake.clone(),
+            alarm: alarm.clone(),
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// The state, after everything that has arrived was looked at.
+    pub(crate) fn served(&self) -> MutexGuard<'_, ProducerState> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.serve();
+        state
+    }
+
+    /// Look again soon, for room or for an answer.
+    pub(crate) fn look_again(&self, after: Duration) {
+        self.alarm.wake_after(after, &self.wake);
+    }
+
+    /// Look for room soon.
+    pub(crate) fn await_room(&self) {
+        self.look_again(ROOM_AFTER);
+    }
+}
+
+impl ProducerState {
+    /// A sink more; its number marks its records.
+    pub(crate) fn add_sink(&mut self, topic: &str) -> u64 {
+        self.last_sink += 1;
+        self.sinks.insert(self.last_sink, SinkState { topic: topic.to_owned(), ..SinkState::default() });
+        self.asker.watch(topic);
+        self.ask_counts();
+        self.last_sink
+    }
+
+    /// Its records in flight are stored or not, nobody asks any more.
+    pub(crate) fn remove_sink(&mut self, sink: u64) {
+        self.sinks.remove(&sink);
+    }
+
+    /// Find out about topics what is due.
+    pub(crate) fn ask_counts(&mut self) {
+        self.asker.refresh(&mut self.live.requests, Instant::now());
+    }
+
+    /// Unreachable brokers that `reported` has not heard of.
+    pub(crate) fn unreported(&self, reported: &mut u64) -> Option<EndError> {
+        self.reach.unreported(reported).map(|failure| errors::unreachable(&self.bootstrap, failure))
+    }
+
+    fn serve(&mut self) {
+        if self.live.main.signal().take() {
+            let mut fatal = None;
+            while let Some(event) = self.live.main.next_event(0) {
+                match event.kind() {
+                    sys::RD_KAFKA_EVENT_DR => {
+                        for (sink, failure) in event.undelivered() {
+                            self.undelivered(sink, &failure);
+                        }
+                    }
+                    sys::RD_KAFKA_EVENT_ERROR => {
+                        let failure = event.failure();
+                        if event.is_fatal() {
+                            fatal = self.live.client.fatal_error().or(failure);
+                        } else if let Some(failure) = failure {
+                            self.trouble(failure);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if let Some(failure) = fatal {
+                self.replace(&failure);
+            }
+        }
+        self.live.requests.collect();
+        if self.live.requests.successes != self.live.successes {
+            self.live.successes = self.live.requests.successes;
+            self.alive();
+        }
+        self.ask_counts();
+    }
+
+    fn undelivered(&mut self, sink: u64, failure: &Failure) {
+        if let Some(sink) = self.sinks.get_mut(&sink) {
+            sink.failed.get_or_insert_with(|| errors::delivery(&sink.topic, &self.bootstrap, failure));
+        }
+    }
+
+    fn trouble(&mut self, failure: Failure) {
+        if !is_unreachable(failure.code) {
+            tracing::debug!(brokers = self.bootstrap, "{}", failure.text);
+        } else if self.reach.lost(failure.clone()) {
+            tracing::warn!(brokers = self.bootstrap, "no broker answers, records wait: {}", failure.text);
+        }
+    }
+
+    fn alive(&mut self) {
+        if self.reach.answered() {
+            tracing::info!(brokers = self.bootstrap, "the broker answers again");
+        }
+    }
+
+    /// After a fatal error: every sink with records in flight hears of it, and a new client takes over.
+    fn replace(&mut self, failure: &Failure) {
+        tracing::warn!(brokers = self.bootstrap, "the producer is done for and made anew: {}", failure.text);
+        for sink in self.sinks.values_mut().filter(|s| s.dirty) {
+            sink.failed.get_or_insert_with(|| {
+                let text = format!("records for topic {} may be lost: {}", sink.topic, failure.text);
+                EndError::retry(Code::SinkFailed, text)
+            });
+        }
+        match Live::new(&self.properties, &self.wake) {
+            Ok(live) => {
+                let old = std::mem::replace(&mut self.live, live);
+                // SAFETY: a live client; what it still holds is given up, without waiting.
+                unsafe { sys::rd_kafka_purge(old.client.raw(), PURGE_ALL) };
+                // A flush of the old client never ends by itself.
+                self.flush.flusher.ended.fetch_max(self.flush.begun, Ordering::AcqRel);
+            }
+            Err(why) => tracing::error!(brokers = self.bootstrap, "no new producer: {why}"),
+        }
+    }
+
+    /// A flush is under way, and nothing is taken.
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.flush.flusher.ended.load(Ordering::Acquire) < self.flush.begun
+    }
+
+    /// Begin a flush, or join the one under way (it covers everything pushed so far, since it holds pushes back).
+    /// `None` when this sink has nothing in flight.
+    pub(crate) fn flush(&mut self, sink: u64) -> Option<u64> {
+        if !self.sinks.get(&sink).is_some_and(|s| s.dirty || s.failed.is_some()) {
+            return None;
+        }
+        if !self.is_flushing() {
+            self.flush.begun += 1;
+            let job =
+                Job { client: self.live.client.clone(), number: self.flush.begun, wake: self.wake.clone() };
+            self.flush.flusher.give(job);
+        }
+        Some(self.flush.begun)
+    }
+
+    /// Whether a flush has ended, and how for this sink.
+    pub(crate) fn flushed(&mut self, sink: u64, number: u64) -> Option<Result<(), EndError>> {
+        if self.flush.flusher.ended.load(Ordering::Acquire) < number {
+            return None;
+        }
+        let Some(sink) = self.sinks.get_mut(&sink) else { return Some(Ok(())) };
+        sink.dirty = false;
+        let outcome = sink.failed.take().map_or(Ok(()), Err);
+        if outcome.is_ok() {
+            self.alive();
+        }
+        Some(outcome)
+    }
+
+    /// Make sure the topic has a handle.
+    pub(crate) fn open_topic(&mut self, name: &str) -> Result<(), EndError> {
+        if !self.live.topics.contains_key(name) {
+            let topic = Topic::new(&self.live.client, name)
+                .ok_or_else(|| EndError::stop(Code::SinkFailed, format!("topic {name} cannot be opened")))?;
+            self.live.topics.insert(name.to_owned(), topic);
+        }
+        Ok(())
+    }
+
+    /// Hand records from index `from` on to the client, each to `partition` or where its key belongs (-1). Ends at the
+    /// first that is not taken; the number of those that were, and what stopped it.
+    pub(crate) fn produce(
+        &mut self,
+        sink: u64,
+        topic: &str,
+        batch: &Batch,
+        from: usize,
+        partition: i32,
+    ) -> (usize, Produced) {
+        let Some(handle) = self.live.topics.get(topic) else {
+            return (
+                0,
+                Produced::Failed(EndError::stop(Code::SinkFailed, format!("topic {topic} is not open"))),
+            );
+        };
+        let (client, handle) = (self.live.client.raw(), handle.raw());
+        let mut taken = 0;
+        let mut stopped = Produced::Taken;
+        for record in batch.records.get(from..).unwrap_or_default() {
+            match produce_one(client, handle, partition, batch, record, sink) {
+                Ok(()) => taken += 1,
+                Err(failure) => {
+                    stopped = refusal(topic, &self.bootstrap, batch, record, &failure);
+                    if failure.code == code::FATAL {
+                        let fatal = self.live.client.fatal_error().unwrap_or(failure);
+                        self.mark_dirty(sink);
+                        self.replace(&fatal);
+                    }
+                    break;
+                }
+            }
+        }
+        if taken > 0 {
+            self.mark_dirty(sink);
+        }
+        (taken, stopped)
+    }
+
+    fn mark_dirty(&mut self, sink: u64) {
+        if let Some(sink) = self.sinks.get_mut(&sink) {
+            sink.dirty = true;
+        }
+    }
+}
+
+/// `RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING`.
+const PURGE_ALL: i32 = 1 | 2 | 4;
+
+/// What a refused record means. Pure.
+fn refusal(topic: &str, brokers: &str, batch: &Batch, record: &Record, failure: &Failure) -> Produced {
+    match failure.code {
+        code::QUEUE_FULL => Produced::Full,
+        code::MSG_SIZE_TOO_LARGE => {
+            let size = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+            Produced::Rejected(format!(
+                "too large for topic {topic}: key {} bytes, value {} bytes, headers {} bytes; the client's bound is \
+                 its property message.max.bytes (1000000 unless set)",
+                size(batch.key(record)),
+                size(batch.value(record)),
+                size(batch.get(record.headers)),
+            ))
+        }
+        code::FATAL => Produced::Failed(EndError::retry(
+            Code::SinkFailed,
+            format!("the producer for topic {topic} failed and is made anew: {}", failure.text),
+        )),
+        _ => Produced::Failed(errors::delivery(topic, brokers, failure)),
+    }
+}
+
+fn produce_one(
+    client: *mut sys::rd_kafka_t,
+    topic: *mut sys::rd_kafka_topic_t,
+    partition: i32,
+    batch: &Batch,
+    record: &Record,
+    sink: u64,
+) -> Result<(), Failure> {
+    use sys::rd_kafka_vtype_t as V;
+    let mut arguments = [EMPTY; 8];
+    let mut count = 0;
+    let mut set = |vtype, u| {
+        arguments[count] = sys::rd_kafka_vu_t { vtype, u };
+        count += 1;
+    };
+    set(V::RD_KAFKA_VTYPE_RKT, Value { rkt: topic });
+    set(V::RD_KAFKA_VTYPE_MSGFLAGS, Value { i: sys::RD_KAFKA_MSG_F_COPY });
+    set(V::RD_KAFKA_VTYPE_PARTITION, Value { i32_: partition });
+    set(V::RD_KAFKA_VTYPE_OPAQUE, Value { ptr: sink as usize as *mut c_void });
+    set(V::RD_KAFKA_VTYPE_VALUE, Value { mem: memory(batch.value(record)) });
+    set(V::RD_KAFKA_VTYPE_KEY, Value { mem: memory(batch.key(record)) });
+    if record.timestamp_ms > 0 {
+        set(V::RD_KAFKA_VTYPE_TIMESTAMP, Value { i64_: record.timestamp_ms });
+    }
+    let headers = if record.headers.is_null() { ptr::null_mut() } else { headers(batch, record) };
+    if !headers.is_null() {
+        set(V::RD_KAFKA_VTYPE_HEADERS, Value { headers });
+    }
+    // SAFETY: `count` arguments are filled in; key, value and headers are copied or taken over by the call.
+    let error = unsafe { sys::rd_kafka_produceva(client, arguments.as_ptr(), count) };
+    take_error(error).inspect_err(|_| {
+        if !headers.is_null() {
+            // SAFETY: taken over only on success.
+            unsafe { sys::rd_kafka_headers_destroy(headers) };
+        }
+    })
+}
+
+use sys::rd_kafka_vu_s__bindgen_ty_1 as Value;
+use sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 as Memory;
+
+const EMPTY: sys::rd_kafka_vu_t = sys::rd_kafka_vu_t {
+    vtype: sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_END,
+    u: Value { ptr: ptr::null_mut() },
+};
+
+/// Null stays null; an empty slice has a pointer and no length, which the library keeps apart from null.
+fn memory(bytes: Option<&[u8]>) -> Memory {
+    match bytes {
+        None => Memory { ptr: ptr::null_mut(), size: 0 },
+        Some(bytes) => Memory { ptr: bytes.as_ptr().cast_mut().cast(), size: bytes.len() },
+    }
+}
+
+fn headers(batch: &Batch, record: &Record) -> *mut sys::rd_kafka_headers_t {
+    // SAFETY: a new list, handed to the caller; names and values are copied, lengths are those of live slices.
+    unsafe {
+        let list = sys::rd_kafka_headers_new(4);
+        for (name, value) in batch.headers(record) {
+            let (data, len) = value.map_or((ptr::null(), 0), |v| (v.as_ptr().cast(), v.len() as isize));
+            sys::rd_kafka_header_add(list, name.as_ptr().cast(), name.len() as isize, data, len);
+        }
+        list
+    }
+}
+
+impl Flusher {
+    /// A thread that sleeps until there is something to flush.
+    fn start() -> Arc<Flusher> {
+        let flusher = Arc::new(Flusher {
+            job: Mutex::default(),
+            changed: Condvar::new(),
+            ended: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+        });
+        let of_thread = flusher.clone();
+        let started = std::thread::Builder::new().name("kafka-flush".into()).spawn(move || of_thread.run());
+        if let Err(why) = started {
+            tracing::error!("no thread to flush with: {why}");
+        }
+        flusher
+    }
+
+    fn give(&self, job: Job) {
+        *self.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+        self.changed.notify_one();
+    }
+
+    fn run(&self) {
+        while let Some(job) = self.next() {
+            while self.ended.load(Ordering::Acquire) < job.number && !self.over.load(Ordering::Acquire) {
+                // SAFETY: the job holds the client. Failed records are counted until the executor has seen them.
+                let left = unsafe { sys::rd_kafka_flush(job.client.raw(), 100) as i32 };
+                if left == 0 {
+                    self.ended.fetch_max(job.number, Ordering::AcqRel);
+                }
+            }
+            job.wake.wake();
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut job = self.job.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if self.over.load(Ordering::Acquire) {
+                return None;
+            }
+            if let Some(job) = job.take() {
+                return Some(job);
+            }
+            job = self.changed.wait(job).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        self.flusher.over.store(true, Ordering::Release);
+        // Under the lock, so that the thread is either waiting or about to look.
+        drop(self.flusher.job.lock().unwrap_or_else(PoisonError::into_inner));
+        self.flusher.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton_types::{Partition, Span};
+
+    #[test]
+    fn a_record_too_large_is_rejected_with_its_sizes_and_a_full_queue_is_not() {
+        let mut batch = Batch::new(Partition::new("in", 0));
+        let key = batch.put(Some(b"k1"));
+        let value = batch.put(Some(b"12345"));
+        let record = Record { key, value, headers: Span::NULL, timestamp_ms: -1, offset: 0 };
+        let refused = |code| refusal("out", "b:1", &batch, &record, &Failure::of(code));
+        assert!(matches!(refused(code::QUEUE_FULL), Produced::Full));
+        let Produced::Rejected(why) = refused(code::MSG_SIZE_TOO_LARGE) else { panic!("not rejected") };
+        assert!(
+            why.starts_with("too large for topic out: key 2 bytes, value 5 bytes, headers 0 bytes"),
+            "{why}"
+        );
+        assert!(matches!(refused(code::UNKNOWN_TOPIC), Produced::Failed(e) if e.code == Code::TopicMissing));
+    }
+}
