@@ -1,7 +1,11 @@
 //! Mistakes in programs, and errors of running ones, in words and places a user can act on.
 
+use crate::program::LEFT_OUT;
 use std::ops::Range;
-use vrl::diagnostic::{Diagnostic, DiagnosticList, Note};
+use vrl::{
+    diagnostic::{Diagnostic, DiagnosticList, Note},
+    parser::ast::{Expr, RootExpr},
+};
 
 /// A mistake in a program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,14 +19,44 @@ pub struct CompileError {
     pub hint: Option<String>,
 }
 
-/// Codes of VRL for an error that nobody handles.
+/// Codes of VRL for an error that nobody handles: of an expression, in an assignment, of an argument's type.
 const UNHANDLED: [usize; 3] = [100, 103, 110];
 const HANDLE: &str = "handle the error: `!` after a function's name fails the record (`int!(.a)`), `?? VALUE` goes on \
-                      with a default; a `schema:` of the source makes the types of fields known";
+                      with a default, `x, err = ...` keeps it; a `schema:` of the source makes the types of fields known";
+/// Of what the parser would accept instead, a longer list helps nobody.
+const LONGEST_HINT: usize = 120;
+
+/// Whether a mistake is only that nobody handles an error.
+pub(crate) fn is_unhandled(diagnostic: &Diagnostic) -> bool {
+    UNHANDLED.contains(&diagnostic.code)
+}
+
+/// Answers that a condition computes and drops: of two lines `.a > 1` and `.b > 2` only the last would count, and nobody
+/// means that.
+pub(crate) fn dropped_answers(source: &str) -> Vec<CompileError> {
+    let Ok(ast) = vrl::parser::parse(source) else { return Vec::new() };
+    let before_last = ast.0.len().saturating_sub(1);
+    let dropped = ast.0.iter().take(before_last).filter_map(|root| match root.inner() {
+        RootExpr::Expr(line) => match line.inner() {
+            Expr::Op(_) | Expr::Unary(_) | Expr::Literal(_) | Expr::Query(_) | Expr::Variable(_) => {
+                Some(line.span())
+            }
+            _ => None,
+        },
+        RootExpr::Error(_) => None,
+    });
+    dropped
+        .map(|span| CompileError {
+            span: span.range(),
+            message: "the answer of this line is dropped, only the last line counts".to_owned(),
+            hint: Some("join conditions with `&&` or `||`".to_owned()),
+        })
+        .collect()
+}
 
 /// All mistakes of a list, moved left by `shift` bytes and kept within `source`.
-pub(crate) fn mistakes(source: &str, list: DiagnosticList, shift: usize) -> Vec<CompileError> {
-    list.into_iter().filter(Diagnostic::is_problem).map(|d| mistake(source, &d, shift)).collect()
+pub(crate) fn mistakes(source: &str, list: &DiagnosticList, shift: usize) -> Vec<CompileError> {
+    list.iter().filter(|d| d.is_problem()).map(|d| mistake(source, d, shift)).collect()
 }
 
 fn mistake(source: &str, diagnostic: &Diagnostic, shift: usize) -> CompileError {
@@ -32,23 +66,36 @@ fn mistake(source: &str, diagnostic: &Diagnostic, shift: usize) -> CompileError 
         l.span.start().saturating_sub(shift).min(end)..end
     });
     let mut message = sentence(&diagnostic.message);
-    if let Some(label) = primary.filter(|l| !l.message.is_empty() && !message.contains(&l.message)) {
+    if message.starts_with("call to undefined") {
+        message = format!("{message} `{}`", &source.get(span.clone()).unwrap_or_default());
+    } else if let Some(label) = primary.filter(|l| !l.message.is_empty() && !message.contains(&l.message)) {
         message = format!("{message}: {}", sentence(&label.message));
     }
-    CompileError { span, message, hint: hint(diagnostic) }
+    let hint = hint(diagnostic, source.get(span.clone()).unwrap_or_default());
+    CompileError { span, message, hint }
 }
 
-/// What to do: the context labels ("did you mean ..."), the notes that advise, and how errors are handled.
-fn hint(diagnostic: &Diagnostic) -> Option<String> {
+/// What to do: how errors are handled, or the context labels ("did you mean ...") and the notes that advise.
+fn hint(diagnostic: &Diagnostic, culprit: &str) -> Option<String> {
+    if is_unhandled(diagnostic) {
+        return Some(HANDLE.to_owned());
+    }
+    if LEFT_OUT.contains(&culprit) {
+        return Some(
+            "this function of VRL is left out: a program must not leave its worker or write its log"
+                .to_owned(),
+        );
+    }
+    if diagnostic.message.contains("read-only") {
+        return Some("a condition cannot change the record; change it in a `map`".to_owned());
+    }
     let context = diagnostic.labels.iter().filter(|l| !l.primary).map(|l| sentence(&l.message));
     let notes = diagnostic.notes.iter().filter_map(|note| match note {
         Note::Hint(text) | Note::Example(text) | Note::Basic(text) => Some(text.trim().to_owned()),
         _ => None,
     });
-    let mut parts: Vec<String> = context.chain(notes).filter(|text| !text.is_empty()).collect();
-    if UNHANDLED.contains(&diagnostic.code) {
-        parts.push(HANDLE.to_owned());
-    }
+    let useful = |text: &String| !text.is_empty() && text.len() <= LONGEST_HINT;
+    let mut parts: Vec<String> = context.chain(notes).filter(useful).collect();
     parts.dedup();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
@@ -62,6 +109,12 @@ fn sentence(text: &str) -> String {
 /// An error of a run: VRL writes places as `(12:17)`, byte offsets of the program it was given; say line and column of
 /// the program the user wrote, which begins `shift` bytes later.
 pub(crate) fn placed(source: &str, message: &str, shift: usize) -> String {
+    // VRL words a failed `>` like this.
+    if let Some((left, right)) =
+        message.strip_prefix("can't calculate remainder of type ").and_then(|types| types.split_once(" and "))
+    {
+        return format!("can't compare {left} with {right}");
+    }
     let mut out = String::with_capacity(message.len() + 16);
     let mut rest = message;
     while let Some(at) = rest.find(" at (") {

@@ -16,7 +16,7 @@ use vrl::{
 };
 
 /// Left out: they block on the network, leave the worker's sandbox, or flood its log.
-const LEFT_OUT: [&str; 6] =
+pub(crate) const LEFT_OUT: [&str; 6] =
     ["dns_lookup", "reverse_dns", "http_request", "get_env_var", "get_hostname", "log"];
 
 static FUNCTIONS: LazyLock<Vec<Box<dyn Function>>> = LazyLock::new(|| {
@@ -49,7 +49,7 @@ struct Inner {
     program: vrl::compiler::Program,
     /// Bytes before the user's program in what was compiled.
     shift: usize,
-    /// It was compiled as `_, err = (EXPRESSION)`, whose value is the answer or the error's text.
+    /// It was compiled as `_, error = { SOURCE }`, whose value is the answer or the error's text.
     wrapped: bool,
     /// It sets variables, so they must be cleared between records.
     variables: bool,
@@ -88,41 +88,32 @@ impl Program {
             return Err(vec![blank("the condition is empty", "write an expression such as `.price > 1000`")]);
         }
         let plain = match compile(source, true) {
-            Ok(plain) => return Self::filter(source, plain, None),
+            Ok(result) => {
+                check_answer(source, &result)?;
+                return Self::new(source, result, None);
+            }
             Err(plain) => plain,
         };
-        // A group holds one expression; a block also takes several lines.
-        for (open, close) in [("(\n", "\n)"), ("{\n", "\n}")] {
-            let prefix = format!("_, pelton_error = {open}");
-            match vrl::parser::parse(format!("{prefix}{source}{close}")) {
-                Ok(_) => return Self::wrapped(source, &prefix, close),
-                Err(_) => continue,
-            }
+        // Errors that nobody handles are no mistakes here; the others are, and the plain program has their place.
+        let mistakes: Vec<_> =
+            plain.into_iter().filter(|d| d.is_problem() && !diagnose::is_unhandled(d)).collect();
+        if !mistakes.is_empty() {
+            return Err(diagnose::mistakes(source, &mistakes.into(), 0));
         }
-        Err(diagnose::mistakes(source, plain, 0))
+        Self::compile_wrapped(source)
     }
 
-    fn wrapped(source: &str, prefix: &str, close: &str) -> Result<Self, Vec<CompileError>> {
-        let text = format!("{prefix}{source}{close}");
-        let result = compile(&text, true).map_err(|list| diagnose::mistakes(source, list, prefix.len()))?;
-        // The value of `_, error = (..)` is the answer or the error's text: the answer's own type needs a variable.
-        let typed = prefix.replacen('_', "pelton_answer", 1);
-        let typed_text = format!("{typed}{source}{close}\npelton_answer");
-        let typed =
-            compile(&typed_text, true).map_err(|list| diagnose::mistakes(source, list, typed.len()))?;
-        check_boolean(source, &typed)?;
-        Self::filter(source, result, Some(prefix.len()))
-    }
-
-    fn filter(
-        source: &str,
-        result: CompilationResult,
-        shift: Option<usize>,
-    ) -> Result<Self, Vec<CompileError>> {
-        if shift.is_none() {
-            check_boolean(source, &result)?;
-        }
-        Self::new(source, result, shift)
+    /// Compile `_, error = { SOURCE }`: its value is the answer, or the error's text.
+    fn compile_wrapped(source: &str) -> Result<Self, Vec<CompileError>> {
+        const CATCH: &str = "_, pelton_error = {\n";
+        let result = compile(&format!("{CATCH}{source}\n}}"), true)
+            .map_err(|list| diagnose::mistakes(source, &list, CATCH.len()))?;
+        // The answer's own type shows in a variable that holds nothing else.
+        const KEEP: &str = "pelton_answer, _ = {\n";
+        let typed = compile(&format!("{KEEP}{source}\n}}\npelton_answer"), true)
+            .map_err(|list| diagnose::mistakes(source, &list, KEEP.len()))?;
+        check_answer(source, &typed)?;
+        Self::new(source, result, Some(CATCH.len()))
     }
 
     /// Compile a program that changes records. It is strict VRL: every error must be handled.
@@ -136,7 +127,7 @@ impl Program {
                 "write a program such as `.total = 1` or `del(.extra)`",
             )]);
         }
-        let result = compile(source, false).map_err(|list| diagnose::mistakes(source, list, 0))?;
+        let result = compile(source, false).map_err(|list| diagnose::mistakes(source, &list, 0))?;
         Self::new(source, result, None)
     }
 
@@ -262,8 +253,13 @@ fn compile(text: &str, read_only: bool) -> Result<CompilationResult, vrl::diagno
     compile_with_external(text, &FUNCTIONS, &ExternalEnv::default(), config)
 }
 
-fn check_boolean(source: &str, result: &CompilationResult) -> Result<(), Vec<CompileError>> {
-    let info = result.program.final_type_info();
+/// A condition has one answer, a boolean; `typed` shows its type.
+fn check_answer(source: &str, typed: &CompilationResult) -> Result<(), Vec<CompileError>> {
+    let dropped = diagnose::dropped_answers(source);
+    if !dropped.is_empty() {
+        return Err(dropped);
+    }
+    let info = typed.program.final_type_info();
     let kind = info.result.kind();
     if kind.is_boolean() || kind.is_never() {
         return Ok(());
