@@ -65,10 +65,10 @@ pub(crate) fn parse(options: &Value) -> Result<Options, Vec<OptionError>> {
         }
     };
     let mut routes: Vec<RouteOptions> = Vec::new();
-    for (pointer, name, condition) in listed {
-        check_name(&pointer, name, &routes, &mut errors);
-        match compile(&pointer, condition) {
-            Ok(condition) => routes.push(RouteOptions { name: name.to_owned(), condition }),
+    for (n, (pointer, name, condition)) in listed.iter().enumerate() {
+        check_name(pointer, name, &listed[..n], &mut errors);
+        match compile(pointer, condition) {
+            Ok(condition) => routes.push(RouteOptions { name: (*name).to_owned(), condition }),
             Err(mistakes) => errors.extend(mistakes),
         }
     }
@@ -131,7 +131,7 @@ fn list<'v>(routes: &'v Value, mode: Mode, errors: &mut Vec<OptionError>) -> Vec
     listed
 }
 
-fn check_name(pointer: &str, name: &str, before: &[RouteOptions], errors: &mut Vec<OptionError>) {
+fn check_name(pointer: &str, name: &str, before: &[Listed<'_>], errors: &mut Vec<OptionError>) {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if !plain || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
         let error = OptionError::at(pointer, format!("`{name}` is no name for an output"));
@@ -139,7 +139,7 @@ fn check_name(pointer: &str, name: &str, before: &[RouteOptions], errors: &mut V
     } else if name == "default" {
         let error = OptionError::at(pointer, "`default` cannot be the name of a route");
         errors.push(error.hint("records no condition is true for leave by the operator's own name"));
-    } else if before.iter().any(|r| r.name == name) {
+    } else if before.iter().any(|(_, other, _)| *other == name) {
         let error = OptionError::at(pointer, format!("there are two routes `{name}`"));
         errors.push(error.hint("join their conditions with `||`"));
     }
