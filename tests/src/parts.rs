@@ -1,0 +1,39 @@
+//! Real parts that a test may need: where they are, or that this run goes without.
+//!
+//! `cargo xtask ci` starts the parts and sets the variables. A test begins with
+//! `let Some(kafka) = parts::kafka() else { return };`. Under `PELTON_TEST_REQUIRE_ALL=1` a missing part fails the
+//! test instead, so that a complete run cannot pass by skipping.
+
+use std::path::PathBuf;
+
+/// Bootstrap address of a real Apache Kafka, from `PELTON_TEST_KAFKA`.
+pub fn kafka() -> Option<String> {
+    part("PELTON_TEST_KAFKA", "`cargo xtask infra kafka up` starts one")
+}
+
+/// Name of our image on a Docker engine that answers, from `PELTON_TEST_IMAGE`.
+pub fn image() -> Option<String> {
+    part("PELTON_TEST_IMAGE", "`cargo xtask image` builds it")
+}
+
+/// The `pelton` binary: from `PELTON_TEST_BINARY`, else the one that cargo built beside this test.
+pub fn binary() -> PathBuf {
+    if let Some(given) = std::env::var_os("PELTON_TEST_BINARY") {
+        return given.into();
+    }
+    let test = std::env::current_exe().expect("a running program has a path");
+    // target/PROFILE/deps/TEST -> target/PROFILE/pelton
+    let beside = test.ancestors().nth(2).map(|profile| profile.join("pelton")).unwrap_or_default();
+    assert!(beside.is_file(), "no {}: `cargo build -p pelton`, or set PELTON_TEST_BINARY", beside.display());
+    beside
+}
+
+fn part(variable: &str, how: &str) -> Option<String> {
+    let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
+    if value.is_none() {
+        let all = std::env::var("PELTON_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
+        assert!(!all, "{variable} is not set, and this run may skip nothing");
+        eprintln!("skipped: {variable} is not set; {how}");
+    }
+    value
+}
