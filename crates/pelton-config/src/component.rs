@@ -109,8 +109,12 @@ pub(crate) fn component(
     }
     let (key, node) = known.first()?;
     let mut options = node.to_value();
-    let before = problems.len();
     let mut shape = None;
+    // Before the component looks at them: a name of a topic is refused by its rule, not by a pattern.
+    let topics = if key.name == KAFKA && role != Role::Operator { topics(node) } else { Vec::new() };
+    if components.is_some() {
+        topics.iter().for_each(|(topic, place)| check_topic(problems, topic, *place));
+    }
     if let Some(components) = components {
         options::check_secrets(node, problems);
         if let Some(schema) = role.schema(components.registry, &key.name) {
@@ -122,17 +126,10 @@ pub(crate) fn component(
             }
         }
     }
-    let topics = if key.name == KAFKA && role != Role::Operator { topics(node) } else { Vec::new() };
-    for (topic, place) in &topics {
-        if components.is_some() && !problems_at(problems, before, *place) {
-            check_topic(problems, topic, *place);
-        }
-    }
     Some(Found { name: key.name.clone(), options, shape, topics })
 }
 
 /// The component's own checks, which know what a schema cannot say.
-#[expect(clippy::too_many_arguments, reason = "one call site; the arguments are what is known there")]
 fn ask_component(
     problems: &mut Problems,
     components: Components<'_>,
@@ -218,16 +215,10 @@ fn topics(node: &Node) -> Vec<(String, Place)> {
     found
 }
 
-fn problems_at(problems: &Problems, from: usize, place: Place) -> bool {
-    problems.since(from).iter().any(|p| (p.line, p.column) == (place.line, place.column))
-}
-
 fn check_topic(problems: &mut Problems, topic: &str, place: Place) {
     if !Rule::Topic.allows(topic) {
-        problems.hint(
-            place,
-            format!("{} is not a valid topic name", quote(topic)),
-            Some(Rule::Topic.text().to_owned()),
-        );
+        let message = format!("{} is not a valid topic name", quote(topic));
+        problems.hint(place, message, Some(Rule::Topic.text().to_owned()));
+        problems.silence(place);
     }
 }

@@ -219,10 +219,10 @@ fn constant<'e>(error: &'e ValidationError<'_>) -> Option<&'e str> {
 fn known_keys(schema: &Value, schema_path: &str) -> Vec<String> {
     let mut at = schema;
     for step in schema_path.split('/').skip(1) {
-        if step == "additionalProperties" || step == "unevaluatedProperties" {
-            if let Some(properties) = at.get("properties").and_then(Value::as_object) {
-                return properties.keys().cloned().collect();
-            }
+        if matches!(step, "additionalProperties" | "unevaluatedProperties")
+            && let Some(properties) = at.get("properties").and_then(Value::as_object)
+        {
+            return properties.keys().cloned().collect();
         }
         let step = step.replace("~1", "/").replace("~0", "~");
         let next = match at {

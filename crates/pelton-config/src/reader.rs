@@ -27,11 +27,6 @@ impl Problems {
         self.found.len()
     }
 
-    /// Those found since there were `from` of them.
-    pub fn since(&self, from: usize) -> &[Problem] {
-        self.found.get(from..).unwrap_or_default()
-    }
-
     pub fn full(&self) -> bool {
         self.found.len() >= MOST
     }

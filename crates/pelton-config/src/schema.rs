@@ -2,8 +2,8 @@
 
 use crate::{
     component::Role,
-    definition::path_schema,
     document::{API_VERSION, DEFAULT_NAMESPACE, Decode, Delivery},
+    path::path_schema,
 };
 use pelton_sdk::Registry;
 use serde_json::{Map, Value, json};

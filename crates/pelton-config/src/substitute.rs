@@ -53,29 +53,33 @@ impl Substitution<'_> {
                 Some(_) if value.as_str().is_some() => {}
                 Some(factory) => {
                     let schema = factory.schema().to_value();
-                    self.options(value, &schema, Some(&schema), problems);
+                    self.options(value, &schema, &[&schema], problems);
                 }
             }
         }
     }
 
-    /// Options of an operator, side by side with their schema.
-    fn options(&self, node: &mut Node, root: &Value, schema: Option<&Value>, problems: &mut Problems) {
-        let schema = schema.and_then(|s| resolved(root, s));
-        if schema.and_then(|s| s.get("contentMediaType")).is_some_and(|t| t == PROGRAM) {
+    /// Options of an operator, side by side with the schemas that may apply to them.
+    fn options(&self, node: &mut Node, root: &Value, schemas: &[&Value], problems: &mut Problems) {
+        let mut here = Vec::new();
+        schemas.iter().for_each(|schema| alternatives(root, schema, 8, &mut here));
+        if here.iter().any(|schema| schema.get("contentMediaType").is_some_and(|t| t == PROGRAM)) {
             return;
         }
+        let below = |keys: &[&str]| -> Vec<&Value> {
+            here.iter().filter_map(|schema| keys.iter().try_fold(*schema, |at, key| at.get(*key))).collect()
+        };
         match &mut node.data {
             Data::Scalar(_) => self.node(node, problems),
             Data::List(items) => {
-                let below = schema.and_then(|s| s.get("items"));
-                items.iter_mut().for_each(|item| self.options(item, root, below, problems));
+                let schemas = below(&["items"]);
+                items.iter_mut().for_each(|item| self.options(item, root, &schemas, problems));
             }
             Data::Mapping(entries) => {
                 for (key, value) in entries {
-                    let named = schema.and_then(|s| s.get("properties")).and_then(|p| p.get(&key.name));
-                    let below = named.or_else(|| schema.and_then(|s| s.get("additionalProperties")));
-                    self.options(value, root, below, problems);
+                    let named = below(&["properties", &key.name]);
+                    let schemas = if named.is_empty() { below(&["additionalProperties"]) } else { named };
+                    self.options(value, root, &schemas, problems);
                 }
             }
         }
@@ -101,17 +105,20 @@ impl Substitution<'_> {
     }
 }
 
-/// A schema behind its `$ref`; `None` when it leads nowhere.
-fn resolved<'s>(root: &'s Value, schema: &'s Value) -> Option<&'s Value> {
-    let mut schema = schema;
-    // Longer chains than this are circles.
-    for _ in 0..8 {
-        match schema.get("$ref").and_then(Value::as_str) {
-            None => return Some(schema),
-            Some(target) => schema = root.pointer(target.strip_prefix('#')?)?,
-        }
+/// A schema behind its `$ref`s, or the schemas it is a choice of; `depth` ends circles.
+fn alternatives<'s>(root: &'s Value, schema: &'s Value, depth: usize, out: &mut Vec<&'s Value>) {
+    if depth == 0 {
+        return;
     }
-    None
+    let target = schema.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix('#'));
+    if let Some(schema) = target.and_then(|target| root.pointer(target)) {
+        alternatives(root, schema, depth - 1, out);
+    }
+    for choice in ["oneOf", "anyOf", "allOf"] {
+        let choices = schema.get(choice).and_then(Value::as_array);
+        choices.into_iter().flatten().for_each(|schema| alternatives(root, schema, depth - 1, out));
+    }
+    out.push(schema);
 }
 
 /// A text as YAML reads a plain scalar: numbers and booleans are no texts.

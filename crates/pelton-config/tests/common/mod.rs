@@ -42,8 +42,11 @@ enum Start {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(dead_code, reason = "read by the schema only")]
 struct KafkaSink {
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,249}$"))]
     topic: String,
     compression: Option<String>,
+    #[schemars(with = "Option<String>")]
+    linger: std::time::Duration,
 }
 
 #[derive(Deserialize, JsonSchema)]
