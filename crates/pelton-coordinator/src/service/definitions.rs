@@ -1,0 +1,285 @@
+//! From a definition's text to what the core accepts: parse, check, look at topics, lay out tasks.
+
+use super::Options;
+use crate::core::{Accepted, StageLayout};
+use pelton_config::{Document, parse};
+use pelton_sdk::{BuildContext, ConnectorFactory, EndError, ErrorKind, OptionError, Registry, TopicCatalog};
+use pelton_types::Code;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
+};
+use tonic::Status;
+
+/// Tasks of a stage unless the definition says otherwise: enough for a laptop and a small cluster, and each costs a
+/// client or two.
+const DEFAULT_TASKS: u32 = 8;
+/// A status travels in HTTP/2 headers, percent-encoded, and clients take 16 KiB of those.
+const MAX_STATUS_CHARS: usize = 4000;
+
+/// Knows the components of this build.
+pub(super) struct Definitions {
+    options: Options,
+    registry: Registry,
+    context: BuildContext,
+}
+
+impl std::fmt::Debug for Definitions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Definitions")
+    }
+}
+
+/// A topic to be created.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct NewTopic {
+    pub(super) connector: String,
+    pub(super) topic: String,
+}
+
+/// A definition that can be applied.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) document: Document,
+    pub(super) accepted: Accepted,
+    /// What is created for it first.
+    pub(super) topics: BTreeSet<NewTopic>,
+}
+
+/// What was learnt of a topic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Topic {
+    Has(u32),
+    Missing,
+    /// This kind of end has no topics to look for.
+    Unlisted,
+}
+
+/// Looks topics up once per request, and gathers what is wrong.
+struct Lookup<'a> {
+    definitions: &'a Definitions,
+    seen: BTreeMap<(String, String), Topic>,
+    problems: Vec<String>,
+}
+
+impl Definitions {
+    pub(super) fn new(options: Options, registry: Registry, context: BuildContext) -> Self {
+        Self { options, registry, context }
+    }
+
+    /// Check every document of a text, or say everything that is wrong with it.
+    pub(super) async fn prepare(
+        &self,
+        file_name: &str,
+        text: &str,
+        namespace: &str,
+    ) -> Result<Vec<Prepared>, Status> {
+        let mut documents = self.parse(file_name, text)?;
+        for document in &mut documents {
+            let named = &mut document.metadata.namespace;
+            if named == pelton_config::DEFAULT_NAMESPACE && !namespace.is_empty() {
+                namespace.clone_into(named);
+            }
+        }
+        let names: BTreeSet<_> = documents.iter().map(Document::name).collect();
+        if names.len() < documents.len() {
+            return Err(Status::invalid_argument("two documents of the file have the same name"));
+        }
+        let mut lookup = Lookup { definitions: self, seen: BTreeMap::new(), problems: Vec::new() };
+        let mut prepared = Vec::new();
+        for document in documents {
+            prepared.push(self.lay_out(document, &mut lookup).await?);
+        }
+        if lookup.problems.is_empty() {
+            Ok(prepared)
+        } else {
+            Err(Status::failed_precondition(shorten(&lookup.problems.join("\n"))))
+        }
+    }
+
+    fn parse(&self, file_name: &str, text: &str) -> Result<Vec<Document>, Status> {
+        let file_name = if file_name.is_empty() { "definition" } else { file_name };
+        let read = || parse(file_name, text, &self.registry, &self.context, &*self.options.env);
+        // Checks load models: long enough to be kept off the threads that answer heartbeats, where there are others.
+        let flavor = tokio::runtime::Handle::current().runtime_flavor();
+        let parsed = match flavor {
+            tokio::runtime::RuntimeFlavor::MultiThread => tokio::task::block_in_place(read),
+            _ => read(),
+        };
+        parsed.map_err(|report| {
+            let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+            Status::invalid_argument(shorten(&problems.join("\n")))
+        })
+    }
+
+    async fn lay_out(&self, document: Document, lookup: &mut Lookup<'_>) -> Result<Prepared, Status> {
+        let mut topics = BTreeSet::new();
+        let mut layout = Vec::new();
+        let spec = &document.spec;
+        for (source, end) in &spec.sources {
+            let shape = lookup.factory(&end.connector)?.check_source(&end.options).map_err(mistakes)?;
+            for topic in shape.topics {
+                let partitions = match shape.partitions {
+                    Some(partitions) => partitions,
+                    None => {
+                        let user = format!("source {source} of {} reads", document.name());
+                        lookup.partitions(&end.connector, &topic, &user, &mut topics).await?
+                    }
+                };
+                layout.push((source.clone(), topic, partitions));
+            }
+        }
+        let sinks = spec.sinks.iter().map(|(name, s)| (format!("sink {name}"), &s.connector, &s.options));
+        let letters = spec.on_error.dead_letter.iter();
+        let letters = letters.map(|e| ("the dead-letter end".to_owned(), &e.connector, &e.options));
+        let outputs: Vec<(String, &String, &Value)> = sinks.chain(letters).collect();
+        for (name, connector, options) in outputs {
+            for topic in lookup.factory(connector)?.check_sink(options).map_err(mistakes)? {
+                let user = format!("{name} of {} writes", document.name());
+                lookup.partitions(connector, &topic, &user, &mut topics).await?;
+            }
+        }
+        let shards = layout.iter().map(|(_, _, partitions)| *partitions).max().unwrap_or(1).max(1);
+        let tasks = spec.tasks.unwrap_or(DEFAULT_TASKS).clamp(1, shards);
+        let accepted = Accepted {
+            name: document.name(),
+            kind: document.kind.as_str().to_owned(),
+            definition: pelton_config::to_json(&document).to_string(),
+            stages: vec![StageLayout { tasks, topics: layout }],
+            uuid: (self.options.new_uuid)(),
+        };
+        Ok(Prepared { document, accepted, topics })
+    }
+
+    /// Create topics; fine when they exist.
+    pub(super) async fn create(&self, topics: &BTreeSet<NewTopic>) -> Result<(), Status> {
+        for NewTopic { connector, topic } in topics {
+            let Some(catalog) = self.catalog(connector) else { continue };
+            self.in_time(connector, catalog.create(topic, self.options.default_partitions)).await?;
+        }
+        Ok(())
+    }
+
+    /// A line for people.
+    pub(super) fn note(&self, topic: &NewTopic) -> String {
+        format!("topic {} will be created with {} partitions", topic.topic, self.options.default_partitions)
+    }
+
+    fn catalog(&self, connector: &str) -> Option<Arc<dyn TopicCatalog>> {
+        self.registry.find_connector(connector)?.catalog()
+    }
+
+    async fn in_time<T>(
+        &self,
+        connector: &str,
+        call: impl Future<Output = Result<T, EndError>>,
+    ) -> Result<T, Status> {
+        let patience = self.options.catalog_timeout;
+        match tokio::time::timeout(patience, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(e)) if e.kind == ErrorKind::Retry => Err(Status::unavailable(format!(
+                "[{}] {e}; see that the {connector} connection works, then apply again",
+                e.code
+            ))),
+            Ok(Err(e)) => Err(Status::failed_precondition(format!("[{}] {e}", e.code))),
+            Err(_) => Err(Status::unavailable(format!(
+                "[{}] {connector} did not answer within {patience:?}; see that its brokers are reachable from the \
+                 coordinator, then apply again",
+                Code::BrokerUnreachable
+            ))),
+        }
+    }
+}
+
+impl Lookup<'_> {
+    fn factory(&self, connector: &str) -> Result<&Arc<dyn ConnectorFactory>, Status> {
+        // `parse` refuses unknown names with their place; this is the same said without one.
+        let found = self.definitions.registry.find_connector(connector);
+        found.ok_or_else(|| Status::invalid_argument(format!("this build has no connector {connector}")))
+    }
+
+    /// Partitions of a topic that `user` needs. A missing one is noted, to be created or as a problem.
+    async fn partitions(
+        &mut self,
+        connector: &str,
+        topic: &str,
+        user: &str,
+        create: &mut BTreeSet<NewTopic>,
+    ) -> Result<u32, Status> {
+        let options = &self.definitions.options;
+        match self.look_up(connector, topic).await? {
+            Topic::Has(partitions) => Ok(partitions),
+            Topic::Unlisted => Ok(1),
+            Topic::Missing => {
+                if options.create_topics {
+                    create.insert(NewTopic { connector: connector.to_owned(), topic: topic.to_owned() });
+                } else {
+                    self.problems.push(format!(
+                        "[{}] topic {topic}, which {user}, does not exist; create it with the partitions you want, \
+                         or correct its name",
+                        Code::TopicMissing
+                    ));
+                }
+                Ok(options.default_partitions)
+            }
+        }
+    }
+
+    async fn look_up(&mut self, connector: &str, topic: &str) -> Result<Topic, Status> {
+        let key = (connector.to_owned(), topic.to_owned());
+        if let Some(known) = self.seen.get(&key) {
+            return Ok(*known);
+        }
+        let found = match self.definitions.catalog(connector) {
+            None => Topic::Unlisted,
+            Some(catalog) => match self.definitions.in_time(connector, catalog.partitions(topic)).await? {
+                Some(partitions) => Topic::Has(partitions),
+                None => Topic::Missing,
+            },
+        };
+        self.seen.insert(key, found);
+        Ok(found)
+    }
+}
+
+/// `parse` finds these with their place; here they are only said, should a factory find more.
+fn mistakes(errors: Vec<OptionError>) -> Status {
+    let lines: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.pointer, e.message)).collect();
+    Status::invalid_argument(shorten(&lines.join("\n")))
+}
+
+/// Keep whole lines up to what a status can carry.
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= MAX_STATUS_CHARS {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut lines = text.lines();
+    for line in lines.by_ref() {
+        if kept.chars().count() + line.chars().count() > MAX_STATUS_CHARS {
+            break;
+        }
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    if kept.is_empty() {
+        return text.chars().take(MAX_STATUS_CHARS).collect();
+    }
+    format!("{kept}and {} lines more; `pelton validate` shows all", lines.count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_report_is_cut_at_a_line() {
+        let text = vec!["x".repeat(99); 100].join("\n");
+        let short = shorten(&text);
+        assert!(short.chars().count() < MAX_STATUS_CHARS + 100, "{}", short.len());
+        assert!(short.ends_with("and 60 lines more; `pelton validate` shows all"), "{short}");
+        assert_eq!(shorten("short"), "short");
+    }
+}
