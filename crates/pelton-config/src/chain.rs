@@ -5,7 +5,10 @@ use crate::{
     suggest,
 };
 use pelton_sdk::{BuildContext, OperatorShape, OptionError, Registry};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Mistakes after which no more references are looked at: nobody reads more, and finding near words takes time.
+const MOST_ERRORS: usize = 200;
 
 /// An output that something reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,7 +130,7 @@ pub fn graph(spec: &PipelineSpec, registry: &Registry, context: &BuildContext) -
 }
 
 /// A node of the spec while the graph is made.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Node {
     Source(usize),
     Operator(usize),
@@ -223,6 +226,9 @@ impl Resolver<'_> {
     fn named(&mut self, inputs: &[Input], at: impl Fn(usize) -> At) -> Vec<(Node, usize)> {
         let mut found = Vec::new();
         for (index, input) in inputs.iter().enumerate() {
+            if self.errors.len() >= MOST_ERRORS {
+                break;
+            }
             match self.output(input) {
                 Ok(output) if found.contains(&output) => self.errors.push(ChainError {
                     at: at(index),
@@ -278,10 +284,9 @@ impl Resolver<'_> {
 
     /// A source or an operator that nothing reads would drop records without a trace.
     fn unread(&mut self, operators: &[Vec<(Node, usize)>], sinks: &[(String, Vec<(Node, usize)>)]) {
-        let read = |node: Node| {
-            let inputs = operators.iter().chain(sinks.iter().map(|(_, inputs)| inputs));
-            inputs.flatten().any(|(from, _)| *from == node)
-        };
+        let inputs = operators.iter().chain(sinks.iter().map(|(_, inputs)| inputs));
+        let all: BTreeSet<Node> = inputs.flatten().map(|(from, _)| *from).collect();
+        let read = |node: Node| all.contains(&node);
         for (at, name) in self.spec.sources.keys().enumerate() {
             if !read(Node::Source(at)) {
                 self.errors.push(ChainError {

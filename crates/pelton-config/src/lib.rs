@@ -37,6 +37,9 @@ pub use schema::schema;
 
 use pelton_sdk::{BuildContext, Registry};
 
+/// Most documents of a file.
+const MOST_DOCUMENTS: usize = 100;
+
 /// Read and check a definition file. `env` gives environment variables for `${NAME:default}`.
 ///
 /// A file may hold several documents and has at most 1 MiB; nesting and repetition by aliases are limited.
@@ -60,6 +63,11 @@ pub fn parse(
     if parts.is_empty() {
         let hint = format!("a definition begins with `apiVersion: {API_VERSION}` and `kind: Pipeline`");
         problems.hint(Place::new(1, 1), "the file holds no document", Some(hint));
+    }
+    if parts.len() > MOST_DOCUMENTS {
+        let message = format!("the file holds {} documents, the limit is {MOST_DOCUMENTS}", parts.len());
+        problems.at(Place::new(1, 1), message);
+        return problems.finish(Vec::new());
     }
     let substitution = substitute::Substitution { env, registry, text };
     let mut documents = Vec::new();

@@ -13,8 +13,8 @@ use crate::{
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Most operators of a pipeline.
-const MOST_OPERATORS: usize = 1000;
+/// Most sources, operators or sinks of a pipeline.
+const MOST_NODES: usize = 1000;
 
 impl Definition<'_> {
     pub(crate) fn sources(&mut self, fields: &Fields<'_>) -> BTreeMap<String, SourceDef> {
@@ -77,6 +77,12 @@ impl Definition<'_> {
             return Vec::new();
         }
         let mut entries = self.problems.mapping(node, &format!("`{section}`")).unwrap_or_default();
+        if entries.len() > MOST_NODES {
+            let message = format!("`{section}` has {} entries, the limit is {MOST_NODES}", entries.len());
+            self.problems.at(node.place, message);
+            self.connected = false;
+            return Vec::new();
+        }
         entries.retain(|(key, _)| {
             let fine = self.problems.name(key.place, &format!("name of a {one}"), &key.name, Rule::Word);
             self.connected &= fine;
@@ -97,8 +103,8 @@ impl Definition<'_> {
                 return Vec::new();
             }
         };
-        if items.len() > MOST_OPERATORS {
-            let message = format!("`operators` has {} entries, the limit is {MOST_OPERATORS}", items.len());
+        if items.len() > MOST_NODES {
+            let message = format!("`operators` has {} entries, the limit is {MOST_NODES}", items.len());
             self.problems.at(node.place, message);
             self.connected = false;
             return Vec::new();

@@ -200,6 +200,18 @@ fn limits_hold() {
     assert!(read("f", &long).unwrap_err().to_string().contains("the limit is 1048576"));
     let keys: String = (0..50_000).map(|i| format!("key{i}: 1\n")).collect();
     assert!(read("f", &keys).unwrap_err().problems.len() <= 200);
+    let head = "apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: { name: a }\nspec:\n  sources: { s: { stdin: {} } }\n";
+    let inputs: String = (0..50_000).map(|i| format!("reference{i}, ")).collect();
+    let many = format!(
+        "{head}  operators: [{{ name: a, map: x, inputs: [{inputs}] }}]\n  sinks: {{ o: {{ stdout: {{}} }} }}\n"
+    );
+    assert!(
+        read("f", &many.replace("stdin: {}", "kafka: { topics: [t] }")).unwrap_err().problems.len() <= 200
+    );
+    let files: String = (0..5000).map(|i| format!("    s{i}: {{ file: {{ path: a }} }}\n")).collect();
+    let sinks = format!("{head}  sinks:\n{files}");
+    assert!(read("f", &sinks).unwrap_err().to_string().contains("has 5000 entries, the limit is 1000"));
+    assert!(read("f", &"---\na: 1\n".repeat(1000)).unwrap_err().to_string().contains("holds 1000 documents"));
     let wide = format!("a: [{}", "{b: [".repeat(2000));
     assert_eq!(read("f", &wide).unwrap_err().problems.len(), 1);
 }
