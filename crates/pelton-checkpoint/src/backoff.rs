@@ -7,6 +7,8 @@ use std::time::Duration;
 const FIRST_MS: u64 = 50;
 /// Longest wait: a broker that comes back is used again within this time.
 const LONGEST_MS: u64 = 5_000;
+/// From this attempt on the wait grows no more (50 ms doubled seven times is 6.4 s).
+pub(crate) const LAST_STEP: u32 = 8;
 /// After a fencing that the coordinator does not explain (P7): at least this long.
 pub(crate) const FENCED: Duration = Duration::from_secs(5);
 

@@ -4,7 +4,7 @@ use pelton_checkpoint::{Stamp, StampError, StatePointer, Token};
 use proptest::prelude::*;
 
 fn token() -> impl Strategy<Value = Token> {
-    "[A-Za-z0-9_.:/,-]{0,40}".prop_map(|text| Token::new(text).unwrap())
+    "[A-Za-z0-9_.:/,-]{0,40}".prop_map(|text| Token::new(text).expect("the pattern gives tokens only"))
 }
 
 fn any_stamp() -> impl Strategy<Value = Stamp> {

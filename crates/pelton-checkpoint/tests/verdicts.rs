@@ -5,11 +5,11 @@ use pelton_checkpoint::{Committed, Delivery, Stamp, StatePointer, StepDownReason
 use pelton_types::{Code, Partition};
 
 fn stamp(generation: u32, epoch: u64) -> Stamp {
-    Stamp { uuid: Token::new("mine").unwrap(), generation, epoch, state: StatePointer::default() }
+    Stamp { uuid: Token::new("mine").expect("a token"), generation, epoch, state: StatePointer::default() }
 }
 
 fn holding(delta: &str, stamp: Stamp) -> Stamp {
-    Stamp { state: StatePointer { delta: Token::new(delta).unwrap(), ..StatePointer::default() }, ..stamp }
+    Stamp { state: StatePointer { delta: Token::new(delta).expect("a token"), ..StatePointer::default() }, ..stamp }
 }
 
 /// Partition `index` committed at 10 with this text; `None`: nothing committed, to be read from 4.

@@ -75,6 +75,7 @@ enum Leaving {
 /// What `RetryDue` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Retry {
+    Confirm,
     Init,
     Read,
     Commit,
@@ -106,7 +107,7 @@ pub struct Machine {
     leaving: Option<Leaving>,
     /// Another cut follows the commit under way.
     cut_again: bool,
-    /// Failures since the last commit.
+    /// Failures since the last commit, up to [`backoff::LAST_STEP`].
     failures: u32,
     retry: Option<Retry>,
 }
@@ -169,7 +170,7 @@ impl Machine {
             Event::ReadFailed(failure) => self.read_failed(failure),
             Event::ClaimDone { clean } => self.claim_done(clean),
             Event::ClaimFailed(failure) => self.claim_failed(failure),
-            Event::ClaimFenced => self.claim_failed(Failure::Retry),
+            Event::ClaimFenced => self.claim_fenced(),
             Event::CommitDue => self.commit_due(),
             Event::CutDone { positions } => self.cut_done(positions),
             Event::FlushDone => self.flush_done(),
@@ -218,7 +219,7 @@ impl Machine {
 
     /// Count a failure and ask to be told when to try again.
     fn retry_later(&mut self, retry: Retry) -> Action {
-        self.failures = self.failures.saturating_add(1);
+        self.failures = (self.failures + 1).min(backoff::LAST_STEP);
         self.retry = Some(retry);
         let seed = backoff::seed(&self.grant.task.transactional_id(), self.grant.epoch);
         let mut wait = backoff::delay(self.failures, seed);
@@ -231,6 +232,7 @@ impl Machine {
     fn retry_due(&mut self) -> Vec<Action> {
         match self.retry.take() {
             None => Vec::new(),
+            Some(Retry::Confirm) => self.confirm(),
             Some(Retry::Init) => self.init(true),
             Some(Retry::Read) => self.read(),
             Some(Retry::Commit) => self.commit(),

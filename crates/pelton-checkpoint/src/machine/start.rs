@@ -7,11 +7,20 @@ use crate::{
 };
 
 impl Machine {
+    pub(super) fn confirm(&mut self) -> Vec<Action> {
+        self.enter(Phase::Confirming);
+        vec![Action::ConfirmEpoch]
+    }
+
     pub(super) fn epoch_confirmed(&mut self) -> Vec<Action> {
         if self.phase != Phase::Confirming {
             return Vec::new();
         }
-        if self.exactly_once() { self.init(self.fenced || !self.grant.virgin) } else { self.read() }
+        if self.exactly_once() {
+            self.init(self.failures > 0 || self.fenced || !self.grant.virgin)
+        } else {
+            self.read()
+        }
     }
 
     pub(super) fn epoch_refused(&mut self) -> Vec<Action> {
@@ -147,8 +156,18 @@ impl Machine {
         if self.started { self.restart() } else { self.start_work() }
     }
 
-    /// A claim that failed or was fenced is followed by another look, because its outcome is unknown and a rival
-    /// may have claimed meanwhile (P5).
+    /// A rival initialised later. Whoever of the two is right must go on, so look again (P5); but ask first, or two
+    /// grantees that take turns in fencing each other's claims would never end.
+    pub(super) fn claim_fenced(&mut self) -> Vec<Action> {
+        if self.phase != Phase::Claiming || self.leaving.is_some() || !self.exactly_once() {
+            return self.claim_failed(Failure::Retry);
+        }
+        self.enter(Phase::Discarding);
+        vec![Action::DiscardProducer, self.retry_later(Retry::Confirm)]
+    }
+
+    /// A claim that failed is followed by another look, because its outcome is unknown and a rival may have claimed
+    /// meanwhile.
     pub(super) fn claim_failed(&mut self, failure: Failure) -> Vec<Action> {
         if self.phase != Phase::Claiming || self.retry.is_some() {
             return Vec::new();
@@ -257,8 +276,7 @@ impl Machine {
             actions.push(Action::DiscardProducer);
         }
         self.fenced = true;
-        self.enter(Phase::Confirming);
-        actions.push(Action::ConfirmEpoch);
+        actions.extend(self.confirm());
         actions
     }
 }

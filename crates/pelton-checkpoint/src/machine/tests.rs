@@ -256,7 +256,8 @@ mod exactly_once {
         let next = machine.on(Event::ClaimFenced);
         assert_eq!(next[0], Action::DiscardProducer);
         assert!(wait(&next) <= Duration::from_millis(50));
-        assert_eq!(machine.on(Event::RetryDue), [Action::InitProducer { throw_away: true }]);
+        assert_eq!(machine.on(Event::RetryDue), [Action::ConfirmEpoch]);
+        assert_eq!(machine.on(Event::CoordinatorSilent), [Action::InitProducer { throw_away: true }]);
     }
 
     #[test]
