@@ -121,7 +121,7 @@ pub(crate) fn component(
             if options.is_null() && takes_mapping(&schema) {
                 options = Value::Object(serde_json::Map::new());
             }
-            if options::check_schema(&schema, node, &options, owner, problems) {
+            if options::check_schema(&schema, node, &options, (&key.name, owner), problems) {
                 shape = ask_component(problems, components, role, owner, &key.name, node, &options);
             }
         }

@@ -12,12 +12,15 @@ use jsonschema::{
 use pelton_sdk::OptionError;
 use serde_json::Value;
 
-/// Check options against a schema; what is wrong is noted. `owner` begins sentences: "operator `x`".
+/// Whose options they are: the component's name, and "operator `x`".
+pub(crate) type Owner<'a> = (&'a str, &'a str);
+
+/// Check options against a schema; what is wrong is noted.
 pub(crate) fn check_schema(
     schema: &Value,
     node: &Node,
     options: &Value,
-    owner: &str,
+    owner: Owner<'_>,
     problems: &mut Problems,
 ) -> bool {
     let before = problems.len();
@@ -45,10 +48,10 @@ fn meant(schema: &Value, error: &ValidationError<'_>) -> Vec<(String, String)> {
     unexpected.iter().filter_map(near).map(|key| (error.instance_path().to_string(), key)).collect()
 }
 
-fn note(schema: &Value, node: &Node, error: &ValidationError<'_>, owner: &str, problems: &mut Problems) {
+fn note(schema: &Value, node: &Node, error: &ValidationError<'_>, owner: Owner<'_>, problems: &mut Problems) {
     let pointer = error.instance_path().to_string();
     let (_, at) = node.find(&pointer);
-    let what = if pointer.is_empty() { format!("the options of {owner}") } else { path(&pointer, owner) };
+    let what = path(&pointer, owner);
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
@@ -65,16 +68,14 @@ fn note(schema: &Value, node: &Node, error: &ValidationError<'_>, owner: &str, p
                 Some(branch) => branch.iter().for_each(|e| note(schema, node, e, owner, problems)),
                 None => {
                     let words: Vec<&str> = context.iter().flatten().filter_map(constant).collect();
-                    let message = match words.is_empty() {
-                        true => format!(
-                            "{what} has none of the allowed forms, found {}",
-                            describe(error.instance())
-                        ),
-                        false => format!(
-                            "{what} must be {}, found {}",
-                            suggest::either(words.clone()),
-                            at.describe()
-                        ),
+                    let types = context.iter().flatten().filter_map(|e| wanted_type(e, &pointer));
+                    let wanted = match words.is_empty() {
+                        true => types.collect::<Vec<_>>().join(" or "),
+                        false => suggest::either(words.iter().copied()),
+                    };
+                    let message = match wanted.is_empty() {
+                        true => format!("{what} has none of the allowed forms, found {}", at.describe()),
+                        false => format!("{what} must be {wanted}, found {}", at.describe()),
                     };
                     let hint = at.as_str().and_then(|text| suggest::did_you_mean(text, words));
                     problems.hint(at.place, message, hint);
@@ -100,7 +101,7 @@ fn sentence(
     match kind {
         ValidationErrorKind::Required { property } => {
             let key = property.as_str().unwrap_or_default();
-            plain(format!("{} has no `{key}`", what.trim_start_matches("the options of ")))
+            plain(format!("{} has no `{key}`", what))
         }
         ValidationErrorKind::Type { kind } => {
             let wanted = match kind {
@@ -146,6 +147,7 @@ fn sentence(
             plain(format!("{what} must have at least {limit} entries"))
         }
         ValidationErrorKind::MaxItems { limit } => plain(format!("{what} must have at most {limit} entries")),
+        ValidationErrorKind::MaxProperties { limit: 1 } => plain(format!("{what} must have one key only")),
         ValidationErrorKind::Pattern { pattern } => {
             plain(format!("{what} must look like `{pattern}`, found {shown}"))
         }
@@ -172,7 +174,7 @@ fn type_word(kind: &str) -> &str {
 }
 
 /// `/topics/0` as "`topics[0]` of source `x`".
-fn path(pointer: &str, owner: &str) -> String {
+fn path(pointer: &str, owner: Owner<'_>) -> String {
     let mut shown = String::new();
     for step in pointer.split('/').skip(1) {
         let step = step.replace("~1", "/").replace("~0", "~");
@@ -182,7 +184,9 @@ fn path(pointer: &str, owner: &str) -> String {
             Err(_) => shown.push_str(&format!(".{step}")),
         }
     }
-    format!("{} of {owner}", named(&shown))
+    let (component, of) = owner;
+    let shown = if shown.is_empty() { component } else { &shown };
+    format!("{} of {of}", named(shown))
 }
 
 /// Of the branches of an `anyOf` the one that was meant: right at the top, wrong deeper inside. The branch that only
@@ -206,6 +210,18 @@ fn nearest_branch<'e>(
         });
     }
     branches.into_iter().min_by_key(|branch| branch.len())
+}
+
+/// The type a branch wants of the value itself.
+fn wanted_type(error: &ValidationError<'_>, pointer: &str) -> Option<String> {
+    match error.kind() {
+        ValidationErrorKind::Type { kind: TypeKind::Single(one) }
+            if error.instance_path().to_string() == pointer =>
+        {
+            Some(type_word(&one.to_string()).to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn constant<'e>(error: &'e ValidationError<'_>) -> Option<&'e str> {

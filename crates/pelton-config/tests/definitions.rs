@@ -30,7 +30,7 @@ spec:
     - name: recognise
       infer: { model: "${MODEL:digits.onnx}", input: { field: .pixels, scale: 0.0625 }, maxBatch: 64, maxDelay: 5ms }
     - name: sure
-      route: { weak: ".score < 0.5 ?? ${w}" }
+      route: { routes: [{ weak: ".score < 0.5 ?? ${w}" }], mode: "${MODE:first}" }
     - { name: slim, map: "del(.pixels)" }
   sinks:
     labels: { kafka: { topic: "labels-${TOPIC}" }, key: .id }
@@ -73,7 +73,8 @@ fn environment_goes_into_values_and_never_into_programs() {
     assert_eq!(spec.operators[1].options["model"], "digits.onnx");
     assert_eq!(spec.sinks["labels"].options["topic"], "labels-orders");
     assert!(spec.operators[0].options.as_str().unwrap().contains("$${x} ${y}"));
-    assert_eq!(spec.operators[2].options["weak"], ".score < 0.5 ?? ${w}");
+    assert_eq!(spec.operators[2].options["routes"][0]["weak"], ".score < 0.5 ?? ${w}");
+    assert_eq!(spec.operators[2].options["mode"], "first");
 }
 
 #[test]

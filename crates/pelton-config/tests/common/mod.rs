@@ -7,8 +7,8 @@ use pelton_sdk::{
 };
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
-use serde_json::Value;
-use std::{collections::BTreeMap, sync::Arc};
+use serde_json::{Value, json};
+use std::sync::Arc;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -137,12 +137,23 @@ impl OperatorFactory for Step {
     fn schema(&self) -> Schema {
         match self.0 {
             "route" => {
-                let mut schema = schema_for!(BTreeMap<String, String>);
-                schema.insert(
-                    "additionalProperties".into(),
-                    serde_json::json!({ "type": "string", "contentMediaType": "application/vrl" }),
-                );
-                schema
+                let program =
+                    json!({ "type": "string", "minLength": 1, "contentMediaType": "application/vrl" });
+                let one = json!({ "type": "object", "maxProperties": 1, "additionalProperties": program });
+                schemars::json_schema!({
+                    "type": "object",
+                    "properties": {
+                        "routes": {
+                            "oneOf": [
+                                { "type": "array", "minItems": 1, "items": one },
+                                { "type": "object", "minProperties": 1, "additionalProperties": program },
+                            ],
+                        },
+                        "mode": { "enum": ["first", "all"] },
+                    },
+                    "required": ["routes"],
+                    "additionalProperties": false,
+                })
             }
             "infer" => schema_for!(Infer),
             _ => schema_for!(String),
@@ -153,9 +164,16 @@ impl OperatorFactory for Step {
         let mut ports = Vec::new();
         match options {
             Value::String(program) => errors.extend(check_program("", program)),
-            Value::Object(programs) if self.0 == "route" => {
-                for (port, program) in programs {
-                    errors.extend(check_program(&format!("/{port}"), program.as_str().unwrap_or_default()));
+            Value::Object(route) if self.0 == "route" => {
+                let programs = route["routes"].as_object().into_iter().flatten();
+                let programs = programs.map(|(port, program)| (format!("/routes/{port}"), port, program));
+                let listed = route["routes"].as_array().into_iter().flatten().enumerate();
+                let listed = listed.flat_map(|(at, entry)| {
+                    let entries = entry.as_object().into_iter().flatten();
+                    entries.map(move |(port, program)| (format!("/routes/{at}/{port}"), port, program))
+                });
+                for (pointer, port, program) in programs.chain(listed) {
+                    errors.extend(check_program(&pointer, program.as_str().unwrap_or_default()));
                     ports.push(port.clone());
                 }
             }
