@@ -9,7 +9,10 @@ fn stamp(generation: u32, epoch: u64) -> Stamp {
 }
 
 fn holding(delta: &str, stamp: Stamp) -> Stamp {
-    Stamp { state: StatePointer { delta: Token::new(delta).expect("a token"), ..StatePointer::default() }, ..stamp }
+    Stamp {
+        state: StatePointer { delta: Token::new(delta).expect("a token"), ..StatePointer::default() },
+        ..stamp
+    }
 }
 
 /// Partition `index` committed at 10 with this text; `None`: nothing committed, to be read from 4.
