@@ -138,6 +138,9 @@ enum Node {
 
 /// Connect the nodes of a spec. `shapes` are those of its operators, in its order; an operator without one
 /// (`None`, because its options are wrong) is taken to have every port that is asked of it.
+///
+/// A node of which nothing is read is refused, its records would be lost. A single port that nothing reads is allowed:
+/// what goes there is dropped on purpose and counts as filtered.
 pub fn resolve(spec: &PipelineSpec, shapes: &[Option<OperatorShape>]) -> Result<Graph, Vec<ChainError>> {
     let mut resolver = Resolver { spec, shapes, names: names(spec), errors: Vec::new() };
     let operators: Vec<Vec<(Node, usize)>> =

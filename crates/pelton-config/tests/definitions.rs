@@ -224,7 +224,7 @@ fn windows_line_ends_and_a_byte_order_mark_are_no_mistake() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
 
     /// A failure prints the edits that replay it.
     #[test]
