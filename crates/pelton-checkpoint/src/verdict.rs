@@ -131,9 +131,8 @@ pub(crate) fn foreign(message: String) -> Incident {
     Incident {
         code: Code::ForeignOffsets,
         message,
-        remedy: "look at the consumer group with `kafka-consumer-groups --describe`; nothing was read or written. \
-                 To start anew, delete the group's offsets and apply the pipeline under a new name or delete and \
-                 create it"
+        remedy: "nothing was read or written; look at the consumer group with `kafka-consumer-groups --describe`. To \
+                 start anew, delete the pipeline and the group's offsets, then apply it again"
             .into(),
         stops_task: true,
     }
