@@ -1,7 +1,7 @@
 //! The commit protocol as pure decisions. No I/O, no clock, no chance: facts in, actions out.
 //!
 //! * [`metadata`]: the text stored beside every committed offset, which says who committed it;
-//! * [`verdict`]: what those texts mean for the holder of a grant;
+//! * [`mod@verdict`]: what those texts mean for the holder of a grant;
 //! * [`machine`]: one grant of one task, from confirming its epoch to letting go, for both deliveries.
 //!
 //! The rules are named as in the protocol (P1 to P14). Safety never rests on a clock or on the coordinator:
