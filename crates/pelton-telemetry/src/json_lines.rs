@@ -1,10 +1,12 @@
 //! One flat JSON object a line: `ts`, `level`, `msg`, `target`, then the fields of the enclosing spans from the
-//! outermost in, then the event's own. A nearer field hides a farther one of the same name.
+//! outermost in, then the event's own. A nearer field hides a farther one of the same name. Inside an exported span the
+//! line has its `trace_id`.
 
 use std::fmt::Debug;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use opentelemetry::trace::TraceContextExt;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -54,6 +56,9 @@ where
         line.insert("level".into(), meta.level().as_str().to_ascii_lowercase().into());
         line.insert("msg".into(), Value::Null);
         line.insert("target".into(), meta.target().into());
+        if let Some(trace) = trace_id() {
+            line.insert("trace_id".into(), trace.into());
+        }
         for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
             if let Some(SpanFields(fields)) = span.extensions().get::<SpanFields>() {
                 line.extend(fields.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -68,6 +73,13 @@ where
         // Nowhere is left to report that a log line could not be written.
         let _ = self.writer.make_writer_for(meta).write_all(text.as_bytes());
     }
+}
+
+/// Of the exported span that this thread is in.
+fn trace_id() -> Option<String> {
+    let context = opentelemetry::Context::current();
+    let span = context.span().span_context().clone();
+    span.is_valid().then(|| span.trace_id().to_string())
 }
 
 struct Fields<'a>(&'a mut Map<String, Value>);

@@ -52,6 +52,20 @@ fn a_line_carries_the_fields_of_its_spans_and_its_own() {
 }
 
 #[test]
+fn a_line_inside_an_exported_span_names_its_trace() {
+    let span =
+        crate::batch::parse_traceparent(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+    let lines = lines_of(|| {
+        let inside = opentelemetry::Context::new().with_remote_span_context(span).attach();
+        tracing::info!("inside");
+        drop(inside);
+        tracing::info!("outside");
+    });
+    assert_eq!(lines[0]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert!(lines[1].get("trace_id").is_none(), "{}", lines[1]);
+}
+
+#[test]
 fn timestamps_are_rfc_3339_across_leap_days_and_centuries() {
     let at = |seconds: u64, micros: u64| {
         timestamp(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros))
