@@ -15,7 +15,12 @@ enum Kind {
     Node,
     Attribute,
     ValueInfo,
-    /// A tensor, an opset, an entry of metadata.
+    Type,
+    /// Of a tensor, or what a sequence holds.
+    TypeBody,
+    Shape,
+    Tensor,
+    /// A dimension, an opset, an entry of metadata.
     Leaf,
 }
 
@@ -88,8 +93,9 @@ fn name(kind: Kind) -> &'static str {
         Kind::Graph => "a graph",
         Kind::Node => "a node",
         Kind::Attribute => "an attribute",
-        Kind::ValueInfo => "the description of a tensor",
-        Kind::Leaf => "a tensor or an entry",
+        Kind::ValueInfo | Kind::Type | Kind::TypeBody | Kind::Shape => "the description of a tensor",
+        Kind::Tensor => "a tensor",
+        Kind::Leaf => "an entry",
     }
 }
 

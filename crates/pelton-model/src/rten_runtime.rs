@@ -47,8 +47,11 @@ fn refuse_obvious_strangers(bytes: &[u8]) -> Result<(), ModelError> {
         [b'P', b'K', 3, 4, ..] => "it is a zip archive (a PyTorch or NumPy file?); export to ONNX",
         [0x89, b'H', b'D', b'F', ..] => "it is an HDF5 file (Keras?); export to ONNX",
         [0x1f, 0x8b, ..] => "it is compressed with gzip",
-        [b'{' | b'[' | b'<' | b'#', ..] => "it looks like text",
         _ if bytes.starts_with(b"version https://git-lfs") => "it is a Git LFS pointer; run git lfs pull",
+        // A model begins with a control character, the tag of its first field.
+        _ if bytes.iter().take(512).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => {
+            "it looks like text"
+        }
         _ => return Ok(()),
     };
     Err(ModelError::NotAModel { why: looks.into() })

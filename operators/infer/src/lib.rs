@@ -43,26 +43,85 @@ impl OperatorFactory for InferFactory {
 
     /// Loads the model on the calling thread, when no other operator of the executor has it.
     fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
-        let Checked { plan, name, file, model, input, output } = options::check(options, context)?;
-        let failed = |message: String| vec![OptionError::at("/model", message)];
-        let key = format!("infer {} {} {} {:?}", file.digest, input.name, output.name, plan.limits);
-        let slot = context.services.get_or_try_insert(&key, || Ok::<_, Infallible>(Slot::default()));
-        let Ok(Some(slot)) = slot else {
-            return Err(failed(format!("the service `{key}` is of another type")));
-        };
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let service = match slot.upgrade() {
-            Some(service) => service,
-            None => {
-                let service = Service::start(&name, model, input, output, plan.limits)
-                    .map_err(|e| failed(format!("no thread for model `{name}`: {e}")))?;
-                let service = Arc::new(service);
-                *slot = Arc::downgrade(&service);
-                service
-            }
-        };
-        let wake = context.wake.clone();
-        let client = service.client(plan.limits.max_batch * RUNS_IN_FLIGHT, move || wake.wake());
-        Ok(Box::new(Infer::new(plan, service, client)))
+        build(options, context).map(|made| Box::new(made) as Box<dyn Operator>)
+    }
+}
+
+fn build(options: &Value, context: &BuildContext) -> Result<Infer, Vec<OptionError>> {
+    let Checked { plan, name, file, model, input, output } = options::check(options, context)?;
+    let failed = |message: String| vec![OptionError::at("/model", message)];
+    let key = format!("infer {} {} {} {:?}", file.digest, input.name, output.name, plan.limits);
+    let slot = context.services.get_or_try_insert(&key, || Ok::<_, Infallible>(Slot::default()));
+    let Ok(Some(slot)) = slot else {
+        return Err(failed(format!("the service `{key}` is of another type")));
+    };
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let service = match slot.upgrade() {
+        Some(service) => service,
+        None => {
+            let service = Service::start(&name, model, input, output, plan.limits)
+                .map_err(|e| failed(format!("no thread for model `{name}`: {e}")))?;
+            let service = Arc::new(service);
+            *slot = Arc::downgrade(&service);
+            service
+        }
+    };
+    let wake = context.wake.clone();
+    let client = service.client(plan.limits.max_batch * RUNS_IN_FLIGHT, move || wake.wake());
+    Ok(Infer::new(plan, service, client))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton_sdk::{Collector, Services, Wake};
+    use pelton_types::{Batch, Partition, Record, Span};
+    use std::{path::Path, thread, time::Instant};
+
+    fn half() -> Batch {
+        let mut batch = Batch::new(Partition::new("digits", 0));
+        for offset in 0..32 {
+            let text = serde_json::json!({"pixels": vec![offset % 17; 64]}).to_string();
+            let value = batch.put(Some(text.as_bytes()));
+            batch.records.push(Record {
+                key: Span::NULL,
+                value,
+                headers: Span::NULL,
+                timestamp_ms: -1,
+                offset,
+            });
+        }
+        batch
+    }
+
+    #[test]
+    fn two_tasks_of_an_executor_fill_one_batch_and_the_model_goes_with_the_last() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits");
+        let context =
+            BuildContext { wake: Wake::thread(thread::current()), models, services: Services::default() };
+        let options = serde_json::json!({
+            "model": "digits", "input": {"field": ".pixels"}, "output": {"label": ".label"},
+            "maxBatch": 64, "maxDelay": "10s",
+        });
+        let (mut a, mut b) = (build(&options, &context).unwrap(), build(&options, &context).unwrap());
+        let (mut out_a, mut out_b) = (Collector::new(Instant::now()), Collector::new(Instant::now()));
+        a.process(half(), &mut out_a);
+        b.process(half(), &mut out_b);
+        while a.held() + b.held() > 0 {
+            thread::park();
+            a.poll(&mut out_a);
+            b.poll(&mut out_b);
+        }
+        assert_eq!((out_a.settled(), out_b.settled()), (32, 32));
+        let stats = b._service.stats();
+        assert_eq!((stats.batches, stats.rows), (1, 64));
+
+        let other = serde_json::json!({
+            "model": "digits", "input": {"field": ".pixels"}, "output": {"label": ".label"}, "maxBatch": 8,
+        });
+        assert!(!Arc::ptr_eq(&a._service, &build(&other, &context).unwrap()._service));
+        let service = Arc::downgrade(&a._service);
+        drop((a, b));
+        assert!(service.upgrade().is_none());
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Infer {
     plan: Plan,
     client: Client,
     /// Keeps the service alive, and lets others on this executor find it.
-    _service: Arc<Service>,
+    pub _service: Arc<Service>,
     queue: VecDeque<Held>,
     /// Number of the first batch in `queue`.
     first: u64,
@@ -193,6 +193,7 @@ fn gather(plan: &Plan, held: &mut Held, most: usize) -> (Rows, Vec<usize>) {
 
 fn read_row(plan: &Plan, value: Option<&[u8]>, rows: &mut Rows) -> Result<(), String> {
     let value = value.ok_or("the record has no value")?;
+    std::str::from_utf8(value).map_err(|e| format!("invalid UTF-8 at byte {}", e.valid_up_to()))?;
     let found = rows.push_with(|out| {
         plan.fields.iter().try_for_each(|path| {
             let before = out.len();
