@@ -112,7 +112,7 @@ mod tests {
         let (tx, rx) = mpsc::channel();
         for delay in [40, 5, 20] {
             let tx = tx.clone();
-            let wake = Wake::new(move || drop(tx.send(delay)));
+            let wake = Wake::new(move || tx.send(delay).unwrap_or_default());
             alarm.wake_after(Duration::from_millis(delay), &wake);
         }
         drop(tx);

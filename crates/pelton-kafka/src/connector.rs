@@ -108,7 +108,14 @@ impl KafkaConnector {
         // Room for as many partitions again: more tasks may come to this executor, and the bound cannot change.
         let share = QueueShare::of(self.scope.queue_bytes, 2 * spec.partitions.len());
         let properties = settings::consumer(&self.options, &bootstrap, self.scope.executor, &key.1, share);
-        let consumer = SharedConsumer::new(&bootstrap, &key.1, &properties, &self.scope.wake, &self.counts)?;
+        let consumer = SharedConsumer::new(
+            &bootstrap,
+            &key.1,
+            &properties,
+            &self.scope.wake,
+            &self.alarm,
+            &self.counts,
+        )?;
         self.consumers.retain(|_, c| c.strong_count() > 0);
         self.consumers.insert(key, Arc::downgrade(&consumer));
         Ok(consumer)
@@ -138,7 +145,7 @@ impl Connector for KafkaConnector {
         let consumer = self.consumer(spec, &options)?;
         let mut read = self.read_topics.lock().unwrap_or_else(PoisonError::into_inner);
         for topic in &options.topics {
-            read.insert(topic.clone(), consumer.bootstrap.clone());
+            read.insert(topic.clone(), Arc::downgrade(&consumer));
         }
         Ok(Box::new(KafkaSource::new(consumer, spec.partitions.clone())))
     }

@@ -1,7 +1,8 @@
 //! The one consumer of an (executor, cluster, group), shared by the tasks of the executor.
 
 use crate::{
-    counts::{Asker, Counts},
+    alarm::Alarm,
+    counts::{AGAIN, Asker, Count, Counts},
     errors::{Reachability, is_unreachable},
     native::{Client, ClientKind, Failure, Queue, c_text},
     requests::{Answer, LogEnd, NO_OFFSET, PartitionList, Requests},
@@ -27,6 +28,8 @@ pub(crate) struct SharedConsumer {
     pub bootstrap: String,
     pub group: String,
     pub wake: Wake,
+    pub alarm: Alarm,
+    counts: Counts,
     state: Mutex<ConsumerState>,
 }
 
@@ -44,6 +47,8 @@ pub(crate) struct ConsumerState {
     warmed: HashMap<String, Topic>,
     successes: u64,
     bootstrap: String,
+    /// When the executor is woken to look for missing topics.
+    look_at: Option<Instant>,
 }
 
 /// A topic handle; making one starts the search for the topic's leaders.
@@ -81,6 +86,7 @@ impl SharedConsumer {
         group: &str,
         properties: &Properties,
         wake: &Wake,
+        alarm: &Alarm,
         counts: &Counts,
     ) -> Result<Arc<Self>, EndError> {
         let client = Client::new(ClientKind::Consumer, properties)
@@ -97,12 +103,15 @@ impl SharedConsumer {
             warmed: HashMap::new(),
             successes: 0,
             bootstrap: bootstrap.to_owned(),
+            look_at: None,
         };
         Ok(Arc::new(Self {
             client,
             bootstrap: bootstrap.to_owned(),
             group: group.to_owned(),
             wake: wake.clone(),
+            alarm: alarm.clone(),
+            counts: counts.clone(),
             state: Mutex::new(state),
         }))
     }
@@ -127,6 +136,20 @@ impl SharedConsumer {
         }
         let state = &mut *state;
         state.asker.refresh(&mut state.requests, Instant::now());
+    }
+
+    /// Whether a topic is known not to exist. While that is so, the executor is woken to look again.
+    pub(crate) fn is_missing(&self, topic: &str) -> bool {
+        let missing = self.counts.get(&self.bootstrap, topic) == Count::Missing;
+        if missing {
+            let mut state = self.served();
+            let now = Instant::now();
+            if state.look_at.is_none_or(|at| at <= now) {
+                state.look_at = Some(now + AGAIN);
+                self.alarm.wake_after(AGAIN, &self.wake);
+            }
+        }
+        missing
     }
 
     /// Add partitions at offsets to what is read, each with a queue of its own.

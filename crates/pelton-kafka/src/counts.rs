@@ -37,7 +37,7 @@ struct Entry {
 /// A known count is asked again after this: partitions may be added to a topic, which is rare.
 const KEEP: Duration = Duration::from_secs(60);
 /// A missing topic is looked for this often.
-const AGAIN: Duration = Duration::from_millis(500);
+pub(crate) const AGAIN: Duration = Duration::from_millis(500);
 /// How long one question may take before it counts as unanswered.
 const ANSWER_WITHIN_MS: i32 = 5_000;
 

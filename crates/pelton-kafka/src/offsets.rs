@@ -213,6 +213,9 @@ impl Offsets for KafkaOffsets {
     }
 
     fn start_commit(&mut self, positions: &[(Partition, Offset)], metadata: &str) {
+        if let Some(Commit { step: CommitStep::Sent(number), .. }) = self.commit.take() {
+            self.consumer.served().requests.forget(number);
+        }
         self.commit = Some(Commit {
             positions: positions.to_vec(),
             metadata: metadata.to_owned(),

@@ -180,11 +180,6 @@ impl ProducerState {
         self.asker.refresh(&mut self.live.requests, Instant::now());
     }
 
-    /// Unreachable brokers that `reported` has not heard of.
-    pub(crate) fn unreported(&self, reported: &mut u64) -> Option<EndError> {
-        self.reach.unreported(reported).map(|failure| errors::unreachable(&self.bootstrap, failure))
-    }
-
     fn serve(&mut self) {
         if self.live.main.signal().take() {
             let mut fatal = None;

@@ -126,6 +126,8 @@ pub(crate) fn consumer(
         ("enable.auto.offset.store", "false"),
         ("isolation.level", "read_committed"),
         ("check.crcs", "true"),
+        // A topic that brokers do not know for this long is reported missing; the default is 30 s.
+        ("topic.metadata.propagation.max.ms", "3000"),
         ("allow.auto.create.topics", "false"),
         // Its default of 1 s stalls every partition for a second when a queue fills.
         ("fetch.queue.backoff.ms", "10"),

@@ -1,22 +1,28 @@
 //! Writes records to one topic through the executor's shared producer.
 
 use crate::{
+    consumer::SharedConsumer,
     counts::Count,
     errors,
     producer::{Produced, SharedProducer},
 };
 use pelton_sdk::{EndError, Pushed, Sink};
 use pelton_types::{Batch, Code};
-use std::{collections::HashMap, sync::Arc, task::Poll, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    task::Poll,
+    time::Duration,
+};
 
 /// The library's word for "where the key belongs".
 const BY_KEY: i32 = -1;
 /// When to look whether a topic is known by now, if no answer wakes us.
 const TOPIC_AGAIN: Duration = Duration::from_millis(500);
 
-/// Topics that Kafka sources of the executor read, with the address they are read from: a batch of any other topic
+/// Topics that Kafka sources of the executor read, with the consumer that reads them: a batch of any other topic
 /// comes from elsewhere, and its partition number says nothing.
-pub(crate) type ReadTopics = Arc<std::sync::Mutex<HashMap<String, String>>>;
+pub(crate) type ReadTopics = Arc<Mutex<HashMap<String, Weak<SharedConsumer>>>>;
 
 /// See the module's text.
 pub(crate) struct KafkaSink {
@@ -25,8 +31,6 @@ pub(crate) struct KafkaSink {
     topic: String,
     number: u64,
     flush: Flushing,
-    /// The last episode of unreachable brokers that was reported.
-    reported: u64,
     /// The topic's absence was reported.
     missing_reported: bool,
 }
@@ -62,24 +66,22 @@ fn placement(rekeyed: bool, index: i32, source: Option<&Count>, sink: u32) -> Pl
 impl KafkaSink {
     pub(crate) fn new(producer: Arc<SharedProducer>, read_topics: ReadTopics, topic: String) -> Self {
         let number = producer.served().add_sink(&topic);
-        Self {
-            producer,
-            read_topics,
-            topic,
-            number,
-            flush: Flushing::No,
-            reported: 0,
-            missing_reported: false,
-        }
+        Self { producer, read_topics, topic, number, flush: Flushing::No, missing_reported: false }
     }
 
     /// Count of the source topic, when a Kafka source of this executor reads it.
     fn source_count(&self, topic: &str) -> Option<Count> {
-        let bootstrap = {
-            let read = self.read_topics.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            read.get(topic).cloned()?
+        let consumer = {
+            let read = self.read_topics.lock().unwrap_or_else(PoisonError::into_inner);
+            read.get(topic)?.upgrade()?
         };
-        Some(self.producer.counts.get(&bootstrap, topic))
+        let count = self.producer.counts.get(&consumer.bootstrap, topic);
+        if count == Count::Unknown {
+            // A task that cannot push does not poll its source: the answer has to be fetched here.
+            consumer.warm(&[topic.into()]);
+            return Some(self.producer.counts.get(&consumer.bootstrap, topic));
+        }
+        Some(count)
     }
 
     /// Where to, or why not now.
@@ -107,14 +109,9 @@ impl Sink for KafkaSink {
         if from >= batch.len() {
             return Ok(Pushed::default());
         }
-        {
-            let state = self.producer.served();
-            if let Some(error) = state.unreported(&mut self.reported) {
-                return Err(error);
-            }
-            if state.is_flushing() {
-                return Ok(Pushed::default());
-            }
+        // Unreachable brokers are no failure of these records: they wait, and the log says so.
+        if self.producer.served().is_flushing() {
+            return Ok(Pushed::default());
         }
         let Placement::To(partition) = self.place(batch)? else {
             self.producer.look_again(TOPIC_AGAIN);

@@ -8,7 +8,10 @@ use crate::{
 };
 use pelton_sdk::{Budget, EndError, ErrorKind, Lag, Polled, Source};
 use pelton_types::{Batch, Offset, Partition, Record, Span};
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 /// How long the broker may take to say which offsets it keeps.
 const RANGE_WITHIN_MS: i32 = 5_000;
@@ -24,6 +27,8 @@ pub(crate) struct KafkaSource {
     turn: usize,
     /// The last episode of unreachable brokers that was reported.
     reported: u64,
+    /// Topics whose absence was reported.
+    missing: HashSet<Arc<str>>,
     /// Kept between polls for its capacity.
     scratch: Vec<Message>,
 }
@@ -58,16 +63,35 @@ enum Broken {
 
 impl KafkaSource {
     pub(crate) fn new(consumer: Arc<SharedConsumer>, partitions: Vec<Partition>) -> Self {
-        Self { consumer, partitions, readers: Vec::new(), turn: 0, reported: 0, scratch: Vec::new() }
+        Self {
+            consumer,
+            partitions,
+            readers: Vec::new(),
+            turn: 0,
+            reported: 0,
+            missing: HashSet::new(),
+            scratch: Vec::new(),
+        }
     }
 
     /// Trouble that was not reported yet.
     fn trouble(&mut self) -> Result<(), EndError> {
-        let state = self.consumer.served();
-        match state.reach.unreported(&mut self.reported) {
-            Some(failure) => Err(errors::unreachable(&self.consumer.bootstrap, failure)),
-            None => Ok(()),
+        if let Some(failure) = self.consumer.served().reach.unreported(&mut self.reported) {
+            return Err(errors::unreachable(&self.consumer.bootstrap, failure));
         }
+        let mut last: Option<&Arc<str>> = None;
+        for reader in &self.readers {
+            let topic = &reader.partition.topic;
+            if last.replace(topic).is_some_and(|seen| seen == topic) {
+                continue;
+            }
+            if !self.consumer.is_missing(topic) {
+                self.missing.remove(topic);
+            } else if self.missing.insert(topic.clone()) {
+                return Err(errors::missing(topic, &self.consumer.bootstrap));
+            }
+        }
+        Ok(())
     }
 }
 
