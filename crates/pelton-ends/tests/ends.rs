@@ -1,5 +1,8 @@
 //! Every end through the traits, as the runtime uses it.
 
+// Helpers of tests may unwrap as the tests do.
+#![allow(clippy::unwrap_used)]
+
 use pelton_ends::{BlackholeFactory, FileFactory, GeneratorFactory, MAX_LINE, StdinFactory, StdoutFactory};
 use pelton_sdk::{
     Budget, Committed, ConnectorFactory, EndError, Polled, Pushed, Scope, Sink, SinkSpec, Source, SourceSpec,

@@ -32,9 +32,11 @@ fn inner(kind: Kind, field: u64) -> Option<Kind> {
         (Kind::Graph, 1) => Some(Kind::Node),
         (Kind::Graph, 11..=13) => Some(Kind::ValueInfo),
         (Kind::Node, 5) => Some(Kind::Attribute),
-        (Kind::Model, 8 | 14) | (Kind::Graph, 5) | (Kind::Attribute, 5 | 10) | (Kind::ValueInfo, 2) => {
-            Some(Kind::Leaf)
-        }
+        (Kind::ValueInfo, 2) | (Kind::TypeBody, 1) => Some(Kind::Type),
+        (Kind::Type, 1 | 4 | 5 | 8 | 9) => Some(Kind::TypeBody),
+        (Kind::TypeBody, 2) => Some(Kind::Shape),
+        (Kind::Graph, 5) | (Kind::Attribute, 5 | 10) => Some(Kind::Tensor),
+        (Kind::Model, 8 | 14) | (Kind::Shape, 1) | (Kind::Tensor, 3 | 13) => Some(Kind::Leaf),
         _ => None,
     }
 }

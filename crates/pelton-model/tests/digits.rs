@@ -1,5 +1,8 @@
 //! The runtime on the example's model, and on files that are none.
 
+// Helpers of tests may unwrap as the tests do.
+#![allow(clippy::unwrap_used)]
+
 use pelton_model::{Model, ModelError, Port, Rows, RtenRuntime, Runtime, lookup};
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,8 @@
 //! The service with models that misbehave, and with the real one.
 
+// Helpers of tests may unwrap as the tests do.
+#![allow(clippy::unwrap_used)]
+
 use pelton_model::{
     Answer, Client, Dim, ElementType, Limits, Model, ModelError, Port, Rows, Service, TensorInfo,
 };

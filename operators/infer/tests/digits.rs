@@ -1,5 +1,8 @@
 //! The operator on the example's images, and on records and options that are wrong.
 
+// Helpers of tests may unwrap as the tests do.
+#![allow(clippy::unwrap_used)]
+
 use pelton_infer::InferFactory;
 use pelton_sdk::{BuildContext, Collector, Operator, OperatorFactory, OptionError, Services, Wake};
 use pelton_types::{Batch, Partition, Record, Span};
