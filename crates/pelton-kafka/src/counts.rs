@@ -26,7 +26,7 @@ pub(crate) enum Count {
 
 /// Counts by bootstrap address and topic, shared by the clients of an executor.
 #[derive(Clone, Default)]
-pub(crate) struct Counts(Arc<Mutex<HashMap<(String, String), Entry>>>);
+pub(crate) struct Counts(Arc<Mutex<HashMap<String, HashMap<String, Entry>>>>);
 
 #[derive(Clone)]
 struct Entry {
@@ -52,18 +52,18 @@ pub(crate) struct Asker {
 impl Counts {
     pub(crate) fn get(&self, bootstrap: &str, topic: &str) -> Count {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&(bootstrap.to_owned(), topic.to_owned())).map_or(Count::Unknown, |e| e.count.clone())
+        all.get(bootstrap).and_then(|topics| topics.get(topic)).map_or(Count::Unknown, |e| e.count.clone())
     }
 
     fn set(&self, bootstrap: &str, topic: &str, change: impl FnOnce(&mut Entry)) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (bootstrap.to_owned(), topic.to_owned());
-        change(all.entry(key).or_insert(Entry { count: Count::Unknown, asked: None }));
+        let topics = all.entry(bootstrap.to_owned()).or_default();
+        change(topics.entry(topic.to_owned()).or_insert(Entry { count: Count::Unknown, asked: None }));
     }
 
     fn is_due(&self, bootstrap: &str, topic: &str, now: Instant) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = all.get(&(bootstrap.to_owned(), topic.to_owned())) else { return true };
+        let Some(entry) = all.get(bootstrap).and_then(|topics| topics.get(topic)) else { return true };
         let wait = if matches!(entry.count, Count::Known(_)) { KEEP } else { AGAIN };
         entry.asked.is_none_or(|asked| now.duration_since(asked) >= wait)
     }

@@ -8,6 +8,8 @@
 //! Offsets are committed under [`pelton_types::PipelineName::group_id`] by a consumer that never joins the group.
 
 mod alarm;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod catalog;
 mod connector;
 mod consumer;

@@ -423,6 +423,11 @@ impl Message {
         unsafe { bytes(m.payload, m.len) }
     }
 
+    #[cfg(feature = "bench")]
+    pub(crate) fn partition(&self) -> i32 {
+        self.get().partition
+    }
+
     pub(crate) fn size(&self) -> usize {
         self.get().len + self.get().key_len
     }

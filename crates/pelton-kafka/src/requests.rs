@@ -112,13 +112,16 @@ pub(crate) enum LogEnd {
     Latest,
 }
 
+/// A topic's name, and its partition count.
+pub(crate) type TopicAnswer = (String, Result<u32, Failure>);
+
 /// What a broker answered.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// Committed, listed or just committed offsets.
     Partitions(Result<Vec<PartitionAnswer>, Failure>),
     /// Partition counts of topics.
-    Topics(Result<Vec<(String, Result<u32, Failure>)>, Failure>),
+    Topics(Result<Vec<TopicAnswer>, Failure>),
     /// Topics made.
     Created(Result<Vec<(String, Option<Failure>)>, Failure>),
 }
@@ -170,11 +173,11 @@ impl Requests {
 
     fn file(&mut self, event: &Event) {
         let number = event.request();
-        if let Some(answer) = decode(event) {
-            if self.open.contains(&number) {
-                self.successes += u64::from(answer.reached_broker());
-                self.answered.insert(number, answer);
-            }
+        if let Some(answer) = decode(event)
+            && self.open.contains(&number)
+        {
+            self.successes += u64::from(answer.reached_broker());
+            self.answered.insert(number, answer);
         }
     }
 
@@ -386,7 +389,7 @@ fn log_end_answers(event: &Event) -> Vec<PartitionAnswer> {
     }
 }
 
-fn topic_answers(event: &Event) -> Vec<(String, Result<u32, Failure>)> {
+fn topic_answers(event: &Event) -> Vec<TopicAnswer> {
     // SAFETY: results belong to the live event; `count` says how many there are.
     unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(event.raw());

@@ -1,5 +1,5 @@
 //! Sources, sinks and offsets against the embedded broker, and against the real Kafka that `PELTON_TEST_KAFKA` names.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod kit;
 
@@ -254,6 +254,48 @@ fn lag_counts_down_to_nothing() {
 }
 
 #[test]
+fn positions_and_lag_pass_the_marks_of_transactions() {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    for cluster in clusters() {
+        let topic = cluster.topic("marks", 1);
+        let producer: BaseProducer = rdkafka::ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap())
+            .set("transactional.id", unique("marks"))
+            .create()
+            .unwrap();
+        let patience = Duration::from_secs(30);
+        producer.init_transactions(patience).unwrap();
+        for committed in [true, false] {
+            producer.begin_transaction().unwrap();
+            for i in 0..5 {
+                let value = format!("{committed}{i}");
+                producer
+                    .send(BaseRecord::<str, str>::to(&topic).payload(&value))
+                    .map_err(|(e, _)| e)
+                    .unwrap();
+            }
+            producer.flush(patience).unwrap();
+            let ended = if committed {
+                producer.commit_transaction(patience)
+            } else {
+                producer.abort_transaction(patience)
+            };
+            ended.unwrap();
+        }
+        let mut executor = cluster.executor();
+        let mut source = executor.reading(&topic, [0]);
+        let values: Vec<_> = read(&mut *source, 5).into_iter().filter_map(|r| r.value).collect();
+        assert!(values.iter().all(|v| v.starts_with(b"true")), "aborted records are not seen");
+        // Five records, a mark, five that were aborted, a mark.
+        until("the end", || {
+            assert!(matches!(source.poll(BUDGET).unwrap(), Polled::Pending));
+            (source.positions()[0].1 == 12).then_some(())
+        });
+        until("no lag", || (source.lag()[0].records() == Some(0)).then_some(()));
+    }
+}
+
+#[test]
 fn records_keep_their_partition_between_topics_of_one_size_and_follow_the_key_otherwise() {
     for cluster in clusters() {
         let (from, same, other) =
@@ -415,12 +457,16 @@ fn while_one_sink_flushes_the_others_wait_and_one_flush_serves_all() {
         b.start_flush();
         // Held back until the flush has been seen to end, or the flush was that quick.
         let held = b.push(&batch, 0).unwrap().taken;
-        assert!(held == 0 || a.poll_flush().is_ready());
+        if held > 0 {
+            assert_eq!(a.poll_flush(), Poll::Ready(Ok(())), "taken while a flush was under way");
+            a.start_flush();
+        }
         for sink in [&mut a, &mut b] {
-            until("the flush", || match sink.poll_flush() {
-                Poll::Ready(outcome) => Some(outcome.unwrap()),
+            let outcome = until("the flush", || match sink.poll_flush() {
+                Poll::Ready(outcome) => Some(outcome),
                 Poll::Pending => None,
             });
+            assert_eq!(outcome, Ok(()));
         }
         push_all(&mut *b, &batch);
         flush(&mut *b).unwrap();

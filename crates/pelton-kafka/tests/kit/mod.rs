@@ -1,5 +1,5 @@
 //! A cluster to test against, and ends of a pipeline without a pipeline.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
 use pelton_broker::server::{self, Running};
 use pelton_kafka::{KafkaFactory, KafkaOptions};
