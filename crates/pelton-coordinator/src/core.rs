@@ -204,8 +204,8 @@ struct Task {
     failures: u32,
     /// Somebody moved it here by hand.
     pinned: bool,
-    /// Made since the start of this coordinator and not granted yet: nobody can hold it.
-    fresh: bool,
+    /// This coordinator made it, granted it or was told of it: there is nobody to wait for who may hold it.
+    known: bool,
     /// A worker keeps a failed instance until it is told to let go.
     shell: Option<(WorkerId, Epoch)>,
 }

@@ -85,7 +85,7 @@ pub struct Applied {
 }
 
 impl Task {
-    fn new(record: EpochRecord, fresh: bool, now: Now) -> Self {
+    fn new(record: EpochRecord, known: bool, now: Now) -> Self {
         Self {
             record,
             hold: Hold::nobody(now.at),
@@ -95,7 +95,7 @@ impl Task {
             past_operators: BTreeMap::new(),
             failures: 0,
             pinned: false,
-            fresh,
+            known,
             shell: None,
         }
     }
@@ -207,7 +207,7 @@ impl Core {
         for (worker, id, epoch) in strangers {
             if id.uuid == pipeline.record.uuid {
                 let record = EpochRecord { epoch, virgin: false, ..never_granted() };
-                let mut task = Task::new(record, false, now);
+                let mut task = Task::new(record, true, now);
                 task.hold = Hold::Held { worker: worker.clone(), since: now.at };
                 self.tasks.insert(id.clone(), task);
                 pipeline.retiring.insert(id.clone());
@@ -361,7 +361,7 @@ impl Core {
     /// Whether nobody can hold this task any more.
     fn surely_free(&self, id: &TaskId, now: Now) -> bool {
         let Some(task) = self.tasks.get(id) else { return true };
-        matches!(task.hold, Hold::Nobody { .. }) && (task.fresh || now.at >= self.grants_from)
+        matches!(task.hold, Hold::Nobody { .. }) && (task.known || now.at >= self.grants_from)
     }
 
     /// Forget tasks of older generations that were let go. (Exactly-once adds a step here: a retirement claim through

@@ -20,7 +20,7 @@ impl Core {
         if task.shell.as_ref() == Some(&(worker.clone(), epoch)) {
             return;
         }
-        task.fresh = false;
+        task.known = true;
         if epoch > newest {
             let before = task.hold.holder().cloned();
             task.record.epoch = epoch;
@@ -135,7 +135,7 @@ impl Core {
             return;
         }
         let incident = status.incident.as_ref().map(Incident::from);
-        task.report = Some(status);
+        task.keep(status);
         self.set_task_incident(id, incident.clone(), now);
         match state {
             TaskState::Running => self.runs(id),
@@ -259,6 +259,21 @@ impl Core {
 }
 
 impl super::Task {
+    /// A report came. One that only tells of a change of state leaves the figures as they were.
+    fn keep(&mut self, mut status: v1::TaskStatus) {
+        if let Some(last) = self.report.take_if(|last| status.account.is_none() && last.epoch == status.epoch)
+        {
+            status.account = last.account;
+            status.operators = last.operators;
+            status.pending = last.pending;
+            status.commits = last.commits;
+            if status.partitions.is_empty() {
+                status.partitions = last.partitions;
+            }
+        }
+        self.report = Some(status);
+    }
+
     /// An epoch ended: add its outcomes to the past, keep where its partitions stood.
     pub(super) fn close_books(&mut self) {
         let Some(last) = self.report.take() else { return };

@@ -101,7 +101,7 @@ impl Core {
                 },
                 Hold::Releasing { worker, then, .. } => Some(then.clone().unwrap_or_else(|| worker.clone())),
                 Hold::Nobody { not_before, prefer } => {
-                    let from = if task.fresh { *not_before } else { (*not_before).max(self.grants_from) };
+                    let from = if task.known { *not_before } else { (*not_before).max(self.grants_from) };
                     let retiring = self.pipelines.get(&id.pipeline).is_some_and(|p| !p.retiring.is_empty());
                     if from > now.at {
                         next_wait = Some(next_wait.map_or(from, |w| w.min(from)));
@@ -173,7 +173,7 @@ impl Core {
         task.record.epoch += 1;
         task.close_books();
         task.revision = revision;
-        task.fresh = false;
+        task.known = true;
         task.hold = Hold::Held { worker: worker.clone(), since: now.at };
         // The same worker replaces its failed instance by itself.
         let shell = task.shell.take().filter(|(w, _)| w != worker);

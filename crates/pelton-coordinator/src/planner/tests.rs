@@ -81,16 +81,16 @@ fn any_cluster() -> impl Strategy<Value = Cluster> {
 fn fewest_moves(cluster: &Cluster) -> u32 {
     let open: Vec<_> = cluster.workers.iter().filter(|w| !w.draining).collect();
     let (level, extras) = water_level(open.iter().map(|w| w.capacity), cluster.tasks.len());
-    let mut surplus: Vec<u32> =
+    let surplus: Vec<u32> =
         open.iter().map(|w| cluster.count(w.id).saturating_sub(level.min(w.capacity))).collect();
-    let mut gains: Vec<u32> = open
+    let gains: Vec<u32> = open
         .iter()
         .zip(&surplus)
         .map(|(w, s)| u32::from(*s > 0 && w.capacity > level))
         .filter(|g| *g > 0)
         .take(extras as usize)
         .collect();
-    surplus.iter().sum::<u32>() - gains.drain(..).sum::<u32>()
+    surplus.iter().sum::<u32>() - gains.iter().sum::<u32>()
 }
 
 proptest! {
