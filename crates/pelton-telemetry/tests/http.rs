@@ -1,4 +1,6 @@
 //! The endpoints of every role, over a real socket.
+// Helpers of tests may unwrap as tests may.
+#![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,6 @@
 //! Spans reach an OTLP receiver: one test, because a process has one subscriber.
+// Helpers of tests may unwrap as tests may.
+#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! A panic is a log line: a test of its own, because the panic hook belongs to the process.
+// Helpers of tests may unwrap as tests may.
+#![allow(clippy::unwrap_used)]
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
