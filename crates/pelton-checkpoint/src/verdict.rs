@@ -39,12 +39,14 @@ pub enum Verdict {
 /// complaint: that owner will make it. Under exactly-once every partition must carry the same stamp of ours (a
 /// retirement claim, epoch 0, may differ in its state, because it comes from several old tasks). Under
 /// at-least-once a missing stamp, an older generation and differing stamps are accepted, because whoever committed
-/// an offset had stored everything below it; only a text that is not this pipeline's is not.
+/// an offset had stored everything below it; so is the stamp of an earlier pipeline object of this name, because
+/// deleting a pipeline keeps its offsets and creating it again goes on from them. A text that is no stamp at all is
+/// not accepted: another tool wrote the offset.
 pub fn verdict(own: &Stamp, delivery: Delivery, virgin: bool, seen: &[Committed]) -> Verdict {
     let mut stamps = Vec::with_capacity(seen.len());
     let mut complaint = None;
     for entry in seen {
-        match stamp_of(own, entry) {
+        match stamp_of(own, delivery, entry) {
             Ok(stamp) => stamps.push((entry, stamp)),
             Err(incident) => complaint = complaint.or(Some(incident)),
         }
@@ -72,7 +74,7 @@ pub fn verdict(own: &Stamp, delivery: Delivery, virgin: bool, seen: &[Committed]
 }
 
 /// The stamp of one partition, `None` when nothing is there.
-fn stamp_of(own: &Stamp, entry: &Committed) -> Result<Option<Stamp>, Incident> {
+fn stamp_of(own: &Stamp, delivery: Delivery, entry: &Committed) -> Result<Option<Stamp>, Incident> {
     let partition = &entry.partition;
     let Some(text) = entry.metadata.as_deref().filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -80,6 +82,9 @@ fn stamp_of(own: &Stamp, entry: &Committed) -> Result<Option<Stamp>, Incident> {
     let stamp = Stamp::parse(text)
         .map_err(|error| foreign(format!("{partition}: the metadata of the committed offset: {error}")))?;
     if stamp.uuid != own.uuid {
+        if delivery == Delivery::AtLeastOnce {
+            return Ok(None);
+        }
         return Err(foreign(format!(
             "{partition}: the offset was committed by pipeline object {}, this one is {}",
             stamp.uuid, own.uuid

@@ -71,10 +71,9 @@ fn a_lower_generation_with_a_higher_epoch_is_no_newer_owner() {
 
 #[test]
 fn texts_of_others_stop_both_deliveries() {
-    let other = Stamp { uuid: Token::new("theirs").unwrap(), ..stamp(2, 5) };
     let mut broken = stamp(2, 5).encode();
     broken.pop();
-    for text in [other.encode(), broken, "a lag tool was here".into()] {
+    for text in [broken, "a lag tool was here".into()] {
         for delivery in [AtLeastOnce, ExactlyOnce] {
             for virgin in [true, false] {
                 let verdict = judge(delivery, virgin, &[ours(stamp(2, 5)), Some(text.clone())]);
@@ -82,6 +81,14 @@ fn texts_of_others_stop_both_deliveries() {
             }
         }
     }
+}
+
+#[test]
+fn an_earlier_pipeline_object_of_this_name_stops_exactly_once_and_is_taken_up_by_at_least_once() {
+    let other = Stamp { uuid: Token::new("theirs").unwrap(), ..stamp(2, 9) };
+    let texts = [ours(stamp(2, 5)), Some(other.encode())];
+    assert_eq!(stops_with(&judge(ExactlyOnce, false, &texts)), Some(Code::ForeignOffsets));
+    assert!(matches!(judge(AtLeastOnce, false, &texts), Verdict::Go { .. }));
 }
 
 #[test]
