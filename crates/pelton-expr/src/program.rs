@@ -142,10 +142,10 @@ impl Program {
                     hint: Some("fields of the record are written with a dot: `.name`".to_owned()),
                 }]);
             }
-            if let Some(OwnedSegment::Field(name)) = path.path.segments.first() {
-                if !members.contains(name) {
-                    members.push(name.clone());
-                }
+            if let Some(OwnedSegment::Field(name)) = path.path.segments.first()
+                && !members.contains(name)
+            {
+                members.push(name.clone());
             }
         }
         let names = |paths: &[OwnedTargetPath]| paths.iter().map(ToString::to_string).collect();

@@ -1,5 +1,7 @@
 //! Lazy records against the plain way: decode everything with `serde_json`, run VRL over the tree.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
+
 use pelton_expr::{Outcome, Path, Program, Scratch};
 use proptest::{collection::vec, prelude::*};
 use serde::de::IgnoredAny;
@@ -145,7 +147,7 @@ thread_local! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: Some(Box::new(prop::test_runner::FileFailurePersistence::WithSource("regressions"))), ..ProptestConfig::default() })]
 
     #[test]
     fn a_map_gives_what_plain_vrl_gives(record in record(), next in record()) {

@@ -1,5 +1,7 @@
 //! What users see: bytes that pass, messages of mistakes, messages of records that fail.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
+
 use pelton_expr::{Outcome, Path, Program, Scratch};
 
 fn map(source: &str, record: &str) -> Result<String, String> {

@@ -1,5 +1,7 @@
 //! What `filter` keeps, drops and fails.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
+
 use pelton_filter::FilterFactory;
 use pelton_sdk::{
     BuildContext, Collector, OperatorFactory,

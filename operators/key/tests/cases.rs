@@ -1,5 +1,7 @@
 //! Which key `key` gives a record.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
+
 use pelton_key::KeyFactory;
 use pelton_sdk::{
     BuildContext, Collector, OperatorFactory,

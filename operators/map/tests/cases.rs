@@ -1,5 +1,7 @@
 //! What `map` changes, leaves, drops and fails.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
+
 use pelton_map::MapFactory;
 use pelton_sdk::{
     BuildContext, Collector, OperatorFactory,

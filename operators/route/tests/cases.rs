@@ -1,5 +1,7 @@
 //! Which output `route` sends a record to.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
+
 use pelton_route::RouteFactory;
 use pelton_sdk::{
     BuildContext, Collector, OperatorFactory,
