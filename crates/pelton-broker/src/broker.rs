@@ -52,6 +52,8 @@ impl<S: SegmentStore> Broker<S> {
             let plan = broker.state.plan_finish_txn(&id, now_ms);
             plan.effects.into_iter().try_for_each(|effect| broker.execute(effect))?;
         }
+        let orphans = broker.state.plan_abort_orphans(now_ms);
+        orphans.effects.into_iter().try_for_each(|effect| broker.execute(effect))?;
         Ok(broker)
     }
 
@@ -121,8 +123,7 @@ impl<S: SegmentStore> Broker<S> {
         Ok(id)
     }
 
-    /// Aborts transactions that are over their time. Call about once a second while
-    /// [`crate::core::Transactions::any_open`].
+    /// Aborts transactions that are over their time. Call about once a second.
     pub fn expire_transactions(&mut self, now_ms: i64) {
         for id in self.state.transactions().overdue(now_ms) {
             tracing::info!(transactional_id = %id, "aborted a transaction that exceeded its timeout");

@@ -29,7 +29,7 @@ pub struct StatsSnapshot {
     pub malformed_requests: u64,
     /// Requests answered.
     pub requests: u64,
-    /// Batches appended for clients.
+    /// Batches clients sent, repeated and refused ones included.
     pub produced_batches: u64,
     /// Records in them.
     pub produced_records: u64,

@@ -30,7 +30,11 @@ impl Broker {
     }
 
     fn options(&self) -> Options {
-        Options { default_partitions: 3, segment_bytes: 64 * 1024, ..Options::new("127.0.0.1:0", self.dir.path()) }
+        Options {
+            default_partitions: 3,
+            segment_bytes: 64 * 1024,
+            ..Options::new("127.0.0.1:0", self.dir.path())
+        }
     }
 
     /// Ends it without any last write, as a kill would, and starts another on the same files.
@@ -293,9 +297,8 @@ fn topics_are_created_grown_described_and_deleted() {
     block_on(admin.create_partitions([&NewPartitions::new("t", 5)], &admin_options())).unwrap()[0]
         .as_ref()
         .unwrap();
-    let config = block_on(
-        admin.describe_configs([&rdkafka::admin::ResourceSpecifier::Topic("t")], &admin_options()),
-    );
+    let config =
+        block_on(admin.describe_configs([&rdkafka::admin::ResourceSpecifier::Topic("t")], &admin_options()));
     let config = config.unwrap().remove(0).unwrap();
     assert_eq!(config.get("message.timestamp.type").unwrap().value.as_deref(), Some("CreateTime"));
     send(&broker.producer(&[]), "t", 4, &["x"]);
@@ -345,7 +348,8 @@ fn offsets_are_found_by_time() {
 #[test]
 fn a_topic_can_stamp_records_with_the_time_of_the_broker() {
     let broker = Broker::start();
-    let topic = NewTopic::new("stamped", 1, TopicReplication::Fixed(1)).set("message.timestamp.type", "LogAppendTime");
+    let topic = NewTopic::new("stamped", 1, TopicReplication::Fixed(1))
+        .set("message.timestamp.type", "LogAppendTime");
     block_on(broker.admin().create_topics([&topic], &admin_options())).unwrap()[0].as_ref().unwrap();
     let producer = broker.producer(&[("compression.codec", "lz4")]);
     let record = BaseRecord::to("stamped").partition(0).key("k").payload("x").timestamp(5);
@@ -356,7 +360,9 @@ fn a_topic_can_stamp_records_with_the_time_of_the_broker() {
     list.add_partition_offset("stamped", 0, Offset::Beginning).unwrap();
     consumer.assign(&list).unwrap();
     let message = consumer.poll(PATIENCE).unwrap().unwrap();
-    let rdkafka::Timestamp::LogAppendTime(time) = message.timestamp() else { panic!("{:?}", message.timestamp()) };
+    let rdkafka::Timestamp::LogAppendTime(time) = message.timestamp() else {
+        panic!("{:?}", message.timestamp())
+    };
     assert!(time > 1_700_000_000_000, "{time}");
 }
 

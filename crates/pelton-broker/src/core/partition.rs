@@ -88,6 +88,15 @@ impl Partition {
         self.open.contains_key(&producer_id)
     }
 
+    /// Producers with records that no marker follows, and their epochs.
+    #[must_use]
+    pub fn open_producers(&self) -> Vec<(i64, i16)> {
+        let epoch = |id: &i64| self.producers.get(id).map_or(0, Producer::epoch);
+        let mut producers: Vec<_> = self.open.keys().map(|id| (*id, epoch(id))).collect();
+        producers.sort_unstable();
+        producers
+    }
+
     /// Decides about a batch of a client.
     ///
     /// # Errors

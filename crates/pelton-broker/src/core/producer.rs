@@ -27,6 +27,10 @@ impl Producer {
         Self { epoch, sent: VecDeque::new() }
     }
 
+    pub(super) fn epoch(&self) -> i16 {
+        self.epoch
+    }
+
     /// Base offset of the same batch sent before, if this one is a repeat.
     pub(super) fn repeated(&self, header: &BatchHeader) -> Option<i64> {
         let same = |sent: &&Sent| {

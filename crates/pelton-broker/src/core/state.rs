@@ -383,6 +383,30 @@ impl State {
         Plan::new(effects, ())
     }
 
+    /// Aborts records of transactions that nobody will end: a power cut can take the journal's last lines and
+    /// leave the log's. Without this, readers of committed records would wait at them for ever.
+    #[must_use]
+    pub fn plan_abort_orphans(&self, now_ms: i64) -> Plan<()> {
+        let mut effects = Vec::new();
+        for (name, topic) in &self.topics {
+            for partition in 0..topic.partitions {
+                let log = LogId { topic: topic.number, partition };
+                let Some(core) = self.partitions.get(&log) else { continue };
+                let place = (name.clone(), partition.cast_signed());
+                let mut offset = core.next_offset();
+                for (producer_id, epoch) in core.open_producers() {
+                    if !self.transactions.will_end(producer_id, &place) {
+                        let mut batch = Batch::marker(producer_id, epoch, Marker::Abort, now_ms);
+                        batch.place(offset, None);
+                        offset += 1;
+                        effects.push(Effect::Append { log, batch });
+                    }
+                }
+            }
+        }
+        Plan::new(effects, ())
+    }
+
     // ---- changes ----
 
     /// Takes an effect that the store has taken.

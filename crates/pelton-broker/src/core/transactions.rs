@@ -123,10 +123,10 @@ impl Transactions {
         self.by_id.iter().filter(|(_, txn)| ending(txn)).map(|(id, _)| id.clone()).collect()
     }
 
-    /// Whether any transaction is open, so that somebody has to watch its time.
-    #[must_use]
-    pub fn any_open(&self) -> bool {
-        self.by_id.values().any(|txn| !matches!(txn.status, TxnStatus::Empty | TxnStatus::Ended { .. }))
+    /// Whether the producer has a transaction that will write its marker to this partition.
+    pub(super) fn will_end(&self, producer_id: i64, place: &(String, i32)) -> bool {
+        let mut of_producer = self.by_id.values().filter(|txn| txn.producer_id == producer_id);
+        of_producer.any(|txn| txn.partitions.contains(place))
     }
 
     /// The next producer id, and the journal line to store before it is used, if the block is used up.

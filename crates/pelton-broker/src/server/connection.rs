@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::shared::{ConnectionGuard, Shared, now_ms};
 use crate::api::{Answer, Malformed, Request, encode_fetch, encode_response, handle};
@@ -12,7 +12,7 @@ use crate::stats::add;
 
 /// A client that takes nothing for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Memory is reserved in steps of this while a request arrives, never by what its length prefix claims.
+/// At most this is reserved by what a length prefix claims; more only as bytes arrive.
 const READ_STEP: usize = 1024 * 1024;
 /// A buffer for answers is kept between requests up to this size.
 const KEEP_BYTES: usize = 16 * 1024 * 1024;
@@ -25,6 +25,8 @@ enum Ended {
     Malformed(#[from] Malformed),
     #[error("request of {0} bytes, more than this broker takes")]
     TooLong(u32),
+    #[error("cannot read what was stored: {0}")]
+    Storage(io::Error),
 }
 
 /// Serves a connection until it ends.
@@ -33,6 +35,7 @@ pub(super) fn run(mut stream: TcpStream, peer: SocketAddr, guard: &ConnectionGua
     match serve(&mut stream, shared) {
         Ok(()) => tracing::debug!(%peer, "connection closed"),
         Err(Ended::Io(error)) => tracing::debug!(%peer, %error, "connection ended"),
+        Err(Ended::Storage(error)) => tracing::error!(%peer, %error, "could not read a log"),
         Err(ended) => {
             add(&shared.stats.malformed_requests, 1);
             tracing::warn!(%peer, reason = %ended, "closed a connection: what it sent is no request");
@@ -66,15 +69,12 @@ fn read_frame(stream: &mut TcpStream, max_bytes: usize) -> Result<Option<Bytes>,
     let claimed = u32::from_be_bytes(prefix);
     let length =
         usize::try_from(claimed).ok().filter(|length| *length <= max_bytes).ok_or(Ended::TooLong(claimed))?;
-    let mut frame = BytesMut::new();
-    while frame.len() < length {
-        let from = frame.len();
-        // Doubling, so that a large request is not copied for every step.
-        let step = (length - from).min(READ_STEP.max(from));
-        frame.resize(from + step, 0);
-        stream.read_exact(&mut frame[from..])?;
+    let mut frame = Vec::with_capacity(length.min(READ_STEP));
+    // Grows by doubling as bytes arrive, and is never zeroed.
+    if Read::by_ref(stream).take(u64::from(claimed)).read_to_end(&mut frame)? < length {
+        return Err(Ended::Io(io::ErrorKind::UnexpectedEof.into()));
     }
-    Ok(Some(frame.freeze()))
+    Ok(Some(Bytes::from(frame)))
 }
 
 fn answer(stream: &mut TcpStream, request: Request, shared: &Shared, out: &mut Vec<u8>) -> Result<(), Ended> {
@@ -93,7 +93,7 @@ fn answer(stream: &mut TcpStream, request: Request, shared: &Shared, out: &mut V
         Answer::Fetch(planner, plan) => {
             let plan = shared.await_fetch(&planner, plan);
             add(&shared.stats.fetched_bytes, plan.bytes());
-            let length = encode_fetch(&plan, correlation_id, version, out)?;
+            let length = encode_fetch(&plan, correlation_id, version, out).map_err(Ended::Storage)?;
             stream.write_all(&out[..length])?;
         }
     }

@@ -11,7 +11,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use crate::stats::{Stats, StatsSnapshot, add};
 use crate::store::{FileOptions, FileStore};
 use shared::{Shared, now_ms};
 
-/// How often open transactions are looked at for their timeout.
+/// How often transactions are looked at for their timeout: two wake-ups a second are all an idle broker does.
 const TRANSACTION_CHECK: Duration = Duration::from_secs(1);
 
 /// Settings of a server.
@@ -264,20 +263,15 @@ fn start_connection(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
 }
 
 fn watch_transactions(shared: &Shared) {
-    while shared.wait_for_transactions(TRANSACTION_CHECK) {
+    while shared.pause(TRANSACTION_CHECK) {
         shared.with_broker(|broker| broker.expire_transactions(now_ms()));
     }
 }
 
 fn sync_regularly(shared: &Shared, interval: Duration) {
-    while shared.wait_for_writes(interval) {
+    while shared.pause(interval) {
         if let Err(error) = shared.sync() {
             tracing::error!(%error, "could not sync; a power cut may lose acknowledged records");
         }
     }
-}
-
-#[allow(unused)]
-fn counters(stats: &Stats) -> u64 {
-    stats.requests.load(Relaxed)
 }

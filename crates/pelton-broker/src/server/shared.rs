@@ -30,7 +30,6 @@ struct Inner {
     broker: Broker<FileStore>,
     /// Fetches that wait, by log.
     waiting: HashMap<LogId, Vec<Arc<Waiter>>>,
-    has_writes: bool,
 }
 
 #[derive(Debug, Default)]
@@ -63,8 +62,6 @@ struct Connections {
 #[derive(Debug)]
 pub(super) struct Shared {
     inner: Mutex<Inner>,
-    /// For the background threads: something was written, a transaction may be open, or the end.
-    background: Condvar,
     connections: Mutex<Connections>,
     connection_ended: Condvar,
     is_stopping: AtomicBool,
@@ -76,8 +73,7 @@ pub(super) struct Shared {
 impl Shared {
     pub fn new(broker: Broker<FileStore>, address: Address, options: Options) -> Self {
         Self {
-            inner: Mutex::new(Inner { broker, waiting: HashMap::new(), has_writes: true }),
-            background: Condvar::new(),
+            inner: Mutex::new(Inner { broker, waiting: HashMap::new() }),
             connections: Mutex::default(),
             connection_ended: Condvar::new(),
             is_stopping: AtomicBool::new(false),
@@ -94,11 +90,7 @@ impl Shared {
         let touched = inner.broker.take_touched();
         let woken: Vec<_> =
             touched.iter().flat_map(|log| inner.waiting.remove(log).unwrap_or_default()).collect();
-        let tell_background = !std::mem::replace(&mut inner.has_writes, true);
         drop(inner);
-        if tell_background {
-            self.background.notify_all();
-        }
         woken.iter().for_each(|waiter| waiter.wake());
         result
     }
@@ -110,12 +102,12 @@ impl Shared {
         mut plan: FetchPlan<<FileStore as SegmentStore>::Range>,
     ) -> FetchPlan<<FileStore as SegmentStore>::Range> {
         let deadline = Instant::now() + Duration::from_millis(planner.max_wait_ms());
-        while !planner.is_satisfied(&plan) && Instant::now() < deadline && !self.is_stopping() {
+        while !planner.is_satisfied(&plan) && Instant::now() < deadline {
             let waiter = Arc::new(Waiter::default());
             let mut inner = lock(&self.inner);
             // Something may have arrived since the last look; from here on the waiter would be told.
             plan = planner.plan(&inner.broker);
-            if planner.is_satisfied(&plan) {
+            if planner.is_satisfied(&plan) || self.is_stopping() {
                 break;
             }
             for log in plan.logs() {
@@ -136,37 +128,17 @@ impl Shared {
 
     /// Syncs what was written. The lock is not held meanwhile.
     pub fn sync(&self) -> io::Result<()> {
-        let files = {
-            let mut inner = lock(&self.inner);
-            inner.has_writes = false;
-            inner.broker.store_mut().take_dirty()
-        };
+        let files = lock(&self.inner).broker.store_mut().take_dirty();
         files.iter().try_for_each(|file| file.sync_data())
     }
 
     // ---- background threads ----
 
-    /// Waits `interval`, and then for something to sync. `false` at the end.
-    pub fn wait_for_writes(&self, interval: Duration) -> bool {
-        self.pause(interval);
-        let inner = lock(&self.inner);
-        drop(self.background.wait_while(inner, |inner| !inner.has_writes && !self.is_stopping()));
-        !self.is_stopping()
-    }
-
-    /// Waits `interval`, and then for an open transaction. `false` at the end.
-    pub fn wait_for_transactions(&self, interval: Duration) -> bool {
-        self.pause(interval);
-        let inner = lock(&self.inner);
-        let none_open = |inner: &mut Inner| !inner.broker.state().transactions().any_open();
-        drop(self.background.wait_while(inner, |inner| none_open(inner) && !self.is_stopping()));
-        !self.is_stopping()
-    }
-
-    /// Sleeps, but not beyond the end.
-    pub fn pause(&self, time: Duration) {
+    /// Sleeps, but not beyond the end; `false` if that has come.
+    pub fn pause(&self, time: Duration) -> bool {
         let connections = lock(&self.connections);
         drop(self.connection_ended.wait_timeout_while(connections, time, |_| !self.is_stopping()));
+        !self.is_stopping()
     }
 
     // ---- connections ----
@@ -201,7 +173,6 @@ impl Shared {
             waiter.wake();
         }
         drop((inner, connections));
-        self.background.notify_all();
         self.connection_ended.notify_all();
     }
 
