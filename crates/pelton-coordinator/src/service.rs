@@ -32,6 +32,9 @@ use tokio::{
 use tokio_stream::Stream;
 use tonic::{Status, transport::server::Connected};
 
+/// Looks up an environment variable.
+pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// What a coordinator is made with. Time, names and environment can be replaced, so that a simulation repeats.
 #[derive(Clone)]
 pub struct Options {
@@ -50,7 +53,7 @@ pub struct Options {
     /// Names for new pipeline objects, each given once.
     pub new_uuid: Arc<dyn Fn() -> String + Send + Sync>,
     /// Environment variables for `${NAME:default}` in definitions.
-    pub env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub env: Environment,
 }
 
 impl Default for Options {

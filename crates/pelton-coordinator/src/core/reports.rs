@@ -117,7 +117,8 @@ impl Core {
             let Some(task) = self.tasks.get(id) else { return };
             let known = task.hold.holder() == Some(worker) && task.record.epoch == epoch;
             // One that finishes a task by itself while nobody is recorded as its owner is left to it.
-            if !known && !(state == TaskState::Releasing && epoch <= task.record.epoch) {
+            let finishing = state == TaskState::Releasing && epoch <= task.record.epoch;
+            if !known && !finishing {
                 self.adopt(worker, id, epoch, 0, now);
             }
         }

@@ -26,7 +26,13 @@ impl Core {
             self.grant(&task, &worker, now);
         }
         self.note_unplaced(&plan.unplaced, now);
-        if self.moving.is_none() && self.calm(now) {
+        if plan.moves.is_empty() || self.moving.is_some() {
+            return;
+        }
+        if now.at < self.grants_from {
+            self.settle_no_later_than(self.grants_from);
+        }
+        if self.calm(now) {
             let movable = |m: &&planner::Move<TaskId, WorkerId>| {
                 self.tasks.get(&m.task).is_some_and(|t| matches!(t.hold, Hold::Held { .. }))
             };

@@ -228,6 +228,17 @@ fn a_drained_worker_gives_everything_away_and_gets_nothing_until_a_new_process_a
 }
 
 #[test]
+fn a_drain_asked_for_just_after_a_start_is_carried_out_once_workers_had_time_to_come_back() {
+    let mut world = World::new().with_workers(2, 8);
+    world.apply("a", "1", 4).unwrap();
+    world.run(secs(1));
+    world.core.drain("w0", world.now()).unwrap();
+    world.carry_out();
+    world.run(secs(4));
+    assert_eq!(world.running(), [("w0", 0), ("w1", 4)].into());
+}
+
+#[test]
 fn a_task_is_moved_by_hand_and_stays_there() {
     let mut world = World::new().with_workers(2, 8);
     world.apply("a", "1", 4).unwrap();

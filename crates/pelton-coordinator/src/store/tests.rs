@@ -3,7 +3,9 @@
 use super::*;
 use std::sync::Arc;
 
-fn stores() -> (tempfile::TempDir, Vec<(&'static str, Arc<dyn MetadataStore>)>) {
+type Named = (&'static str, Arc<dyn MetadataStore>);
+
+fn stores() -> (tempfile::TempDir, Vec<Named>) {
     let directory = tempfile::tempdir().unwrap();
     let file = FileStore::open(&directory.path().join("metadata.redb")).unwrap();
     (directory, vec![("memory", Arc::new(MemoryStore::new())), ("file", Arc::new(file))])
