@@ -84,7 +84,7 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: u32) -> Outcome<()
 
 /// Fill a topic with JSON records of about `value_bytes`, keys of 8 bytes where Kafka's partitioner puts them.
 pub fn fill(bootstrap: &str, topic: &str, records: u64, value_bytes: usize) -> Outcome<()> {
-    let mut connector = connect(&factory(bootstrap)?, "fill");
+    let mut connector = connect(&factory(bootstrap)?);
     let mut sink = sink(&mut *connector, topic, "fill")?;
     let filler = "x".repeat(value_bytes.saturating_sub(40));
     let mut id = 0;
@@ -117,7 +117,9 @@ pub fn bare_copy(bootstrap: &str, from: &str, to: &str, partitions: u32, records
 
 fn bare_loop(bootstrap: &str, from: &str, to: &str, partitions: u32, records: u64) -> Outcome<()> {
     let options = KafkaOptions::new(bootstrap);
-    let share = QueueShare::of(QUEUE_BYTES, 2 * partitions as usize);
+    // One queue for all partitions may hold what the others' queues hold together.
+    let (count, each) = (partitions as usize, QueueShare::of(QUEUE_BYTES, 2 * partitions as usize));
+    let share = QueueShare { records: each.records * count, bytes: each.bytes * count };
     let group = unique("bare");
     let consumer =
         Client::new(ClientKind::Consumer, &settings::consumer(&options, bootstrap, 0, &group, share))?;
@@ -198,7 +200,7 @@ pub fn ends_copy(bootstrap: &str, from: &str, to: &str, partitions: u32, records
 
 fn ends_loop(bootstrap: &str, from: &str, to: &str, partitions: u32, records: u64) -> Outcome<()> {
     let name = unique("ends");
-    let mut connector = connect(&factory(bootstrap)?, &name);
+    let mut connector = connect(&factory(bootstrap)?);
     let spec = SourceSpec {
         task: task(&name),
         name: "in".into(),
@@ -236,7 +238,7 @@ fn factory(bootstrap: &str) -> Outcome<KafkaFactory> {
     KafkaFactory::new(KafkaOptions::new(bootstrap)).map_err(|e| format!("{e:?}").into())
 }
 
-fn connect(factory: &KafkaFactory, _name: &str) -> Box<dyn Connector> {
+fn connect(factory: &KafkaFactory) -> Box<dyn Connector> {
     let wake = Wake::thread(std::thread::current());
     factory.connect(Scope { wake, executor: 0, queue_bytes: QUEUE_BYTES })
 }
