@@ -1,0 +1,192 @@
+//! The walk agrees with the encoder of the protocol crate in every version the broker offers.
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use kafka_protocol::messages::create_partitions_request::{
+    CreatePartitionsAssignment, CreatePartitionsTopic,
+};
+use kafka_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::StrBytes;
+
+use super::super::SUPPORTED;
+use super::check;
+
+fn s(text: &'static str) -> StrBytes {
+    StrBytes::from_static_str(text)
+}
+
+fn t(text: &'static str) -> TopicName {
+    TopicName(s(text))
+}
+
+/// A request with something in every list. Fields that `version` does not know stay at their defaults.
+#[allow(clippy::too_many_lines)] // one arm per request
+fn sample(api: ApiKey, version: i16) -> RequestKind {
+    match api {
+        ApiKey::Produce => {
+            let data = PartitionProduceData::default().with_records(Some(Bytes::from_static(b"records")));
+            let topic = TopicProduceData::default().with_name(t("a")).with_partition_data(vec![data; 2]);
+            RequestKind::Produce(ProduceRequest::default().with_topic_data(vec![topic; 2]))
+        }
+        ApiKey::Fetch => {
+            let topic = FetchTopic::default()
+                .with_topic(t("abc"))
+                .with_partitions(vec![FetchPartition::default(); 3]);
+            let mut fetch = FetchRequest::default().with_topics(vec![topic; 2]);
+            if version >= 7 {
+                let forgotten = ForgottenTopic::default().with_topic(t("f")).with_partitions(vec![1, 2]);
+                fetch = fetch.with_forgotten_topics_data(vec![forgotten]);
+            }
+            RequestKind::Fetch(if version >= 11 { fetch.with_rack_id(s("rack")) } else { fetch })
+        }
+        ApiKey::ListOffsets => {
+            let topic = ListOffsetsTopic::default().with_name(t("abc"));
+            let topic = topic.with_partitions(vec![ListOffsetsPartition::default(); 3]);
+            RequestKind::ListOffsets(ListOffsetsRequest::default().with_topics(vec![topic; 2]))
+        }
+        ApiKey::Metadata => {
+            let topic = MetadataRequestTopic::default().with_name(Some(t("abc")));
+            RequestKind::Metadata(MetadataRequest::default().with_topics(Some(vec![topic; 2])))
+        }
+        ApiKey::OffsetCommit => {
+            let p = OffsetCommitRequestPartition::default().with_committed_metadata(Some(s("m")));
+            let topic = OffsetCommitRequestTopic::default().with_name(t("abc")).with_partitions(vec![p; 2]);
+            RequestKind::OffsetCommit(
+                OffsetCommitRequest::default().with_group_id(GroupId(s("g"))).with_topics(vec![topic; 2]),
+            )
+        }
+        ApiKey::OffsetFetch => {
+            let topic =
+                OffsetFetchRequestTopic::default().with_name(t("abc")).with_partition_indexes(vec![1, 2]);
+            RequestKind::OffsetFetch(OffsetFetchRequest::default().with_topics(Some(vec![topic; 2])))
+        }
+        ApiKey::FindCoordinator => {
+            RequestKind::FindCoordinator(FindCoordinatorRequest::default().with_key(s("k")))
+        }
+        ApiKey::DescribeGroups => RequestKind::DescribeGroups(
+            DescribeGroupsRequest::default().with_groups(vec![GroupId(s("g")), GroupId(s("h"))]),
+        ),
+        ApiKey::ListGroups => {
+            let request = ListGroupsRequest::default();
+            RequestKind::ListGroups(if version >= 4 {
+                request.with_states_filter(vec![s("Empty"), s("Stable")])
+            } else {
+                request
+            })
+        }
+        ApiKey::ApiVersions => {
+            let request = ApiVersionsRequest::default();
+            RequestKind::ApiVersions(if version >= 3 {
+                request.with_client_software_name(s("n")).with_client_software_version(s("v"))
+            } else {
+                request
+            })
+        }
+        ApiKey::CreateTopics => {
+            let assigned = CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1); 2]);
+            let config = CreatableTopicConfig::default().with_name(s("n")).with_value(Some(s("v")));
+            let topic = CreatableTopic::default()
+                .with_name(t("abc"))
+                .with_assignments(vec![assigned; 2])
+                .with_configs(vec![config; 2]);
+            RequestKind::CreateTopics(CreateTopicsRequest::default().with_topics(vec![topic; 2]))
+        }
+        ApiKey::DeleteTopics => {
+            RequestKind::DeleteTopics(DeleteTopicsRequest::default().with_topic_names(vec![t("a"), t("b")]))
+        }
+        ApiKey::InitProducerId => RequestKind::InitProducerId(
+            InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(s("id")))),
+        ),
+        ApiKey::AddPartitionsToTxn => {
+            let topic = AddPartitionsToTxnTopic::default().with_name(t("abc")).with_partitions(vec![1, 2]);
+            let request = AddPartitionsToTxnRequest::default();
+            RequestKind::AddPartitionsToTxn(request.with_v3_and_below_topics(vec![topic; 2]))
+        }
+        ApiKey::AddOffsetsToTxn => {
+            RequestKind::AddOffsetsToTxn(AddOffsetsToTxnRequest::default().with_group_id(GroupId(s("g"))))
+        }
+        ApiKey::EndTxn => RequestKind::EndTxn(EndTxnRequest::default().with_committed(true)),
+        ApiKey::TxnOffsetCommit => {
+            let p = TxnOffsetCommitRequestPartition::default().with_committed_metadata(Some(s("m")));
+            let topic =
+                TxnOffsetCommitRequestTopic::default().with_name(t("abc")).with_partitions(vec![p; 2]);
+            RequestKind::TxnOffsetCommit(TxnOffsetCommitRequest::default().with_topics(vec![topic; 2]))
+        }
+        ApiKey::DescribeConfigs => {
+            let resource = DescribeConfigsResource::default().with_resource_name(s("r"));
+            let named = resource.clone().with_configuration_keys(Some(vec![s("k"), s("l")]));
+            let all = resource.with_configuration_keys(None);
+            RequestKind::DescribeConfigs(DescribeConfigsRequest::default().with_resources(vec![named, all]))
+        }
+        ApiKey::CreatePartitions => {
+            let assigned = CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1)]);
+            let topic = CreatePartitionsTopic::default()
+                .with_name(t("abc"))
+                .with_assignments(Some(vec![assigned; 2]));
+            RequestKind::CreatePartitions(CreatePartitionsRequest::default().with_topics(vec![topic; 2]))
+        }
+        ApiKey::DeleteGroups => RequestKind::DeleteGroups(
+            DeleteGroupsRequest::default().with_groups_names(vec![GroupId(s("g")), GroupId(s("h"))]),
+        ),
+        other => panic!("no sample for {other:?}"),
+    }
+}
+
+fn every_sample() -> impl Iterator<Item = (ApiKey, i16, Bytes)> {
+    let versions = SUPPORTED.iter().flat_map(|(api, min, max)| (*min..=*max).map(|version| (*api, version)));
+    versions.map(|(api, version)| {
+        let mut bytes = BytesMut::new();
+        sample(api, version)
+            .encode(&mut bytes, version)
+            .unwrap_or_else(|error| panic!("{api:?} {version}: {error}"));
+        (api, version, bytes.freeze())
+    })
+}
+
+#[test]
+fn every_offered_request_has_its_shape() {
+    for (api, version, bytes) in every_sample() {
+        assert_eq!(check(api, version, &bytes), Ok(()), "{api:?} version {version}");
+    }
+}
+
+#[test]
+fn a_request_cut_anywhere_or_too_long_is_refused() {
+    for (api, version, bytes) in every_sample() {
+        for len in 0..bytes.len() {
+            assert!(check(api, version, &bytes[..len]).is_err(), "{api:?} version {version} cut at {len}");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert!(check(api, version, &longer).is_err(), "{api:?} version {version} with a byte more");
+    }
+}
+
+#[test]
+fn what_passes_is_decoded_or_refused_without_a_panic_whatever_byte_changes() {
+    for (api, version, bytes) in every_sample() {
+        for at in 0..bytes.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut changed = bytes.to_vec();
+                changed[at] = value;
+                if check(api, version, &changed).is_ok() {
+                    let _ = RequestKind::decode(api, &mut Bytes::from(changed), version);
+                }
+            }
+        }
+    }
+}
