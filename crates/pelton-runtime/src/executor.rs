@@ -312,7 +312,7 @@ impl Executor {
         match made {
             Ok(parts) => {
                 let options = TaskOptions { budget: self.options.budget, origin: self.options.origin };
-                let meter = self.options.metrics.task(&id.pipeline);
+                let meter = self.options.metrics.task(&id);
                 let task = Task::new(grant, plan, parts, options, now);
                 self.tasks.push(Running {
                     task,

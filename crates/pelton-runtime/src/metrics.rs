@@ -1,110 +1,121 @@
-//! What a worker's tasks count, by pipeline. Labels are names of pipelines and fixed words, never keys or offsets.
+//! What a worker's tasks count. Labels are names of pipelines and tasks and fixed words, never keys or offsets.
 
-use crate::status::TaskSnapshot;
-use pelton_types::PipelineName;
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
-    core::{AtomicU64, GenericCounter},
-};
+use crate::status::{TaskSnapshot, TaskState};
+use pelton_telemetry::{Family, Label, MetricError, metrics::SECONDS};
+use pelton_types::TaskId;
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 
-type Counter = GenericCounter<AtomicU64>;
-
-const PIPELINE: &[&str] = &["namespace", "pipeline"];
+const PIPELINE: &[Label] = &[Label::Namespace, Label::Pipeline];
+const TASK: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Task];
+const REASON: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Reason];
+const RESULT: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Result];
 
 /// The metrics of all tasks of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
-    records_in: IntCounterVec,
-    records_out: IntCounterVec,
-    dropped: IntCounterVec,
-    dead_lettered: IntCounterVec,
-    expanded: IntCounterVec,
-    commits: IntCounterVec,
-    commit_seconds: HistogramVec,
-    fenced: IntCounterVec,
-    tasks: IntGaugeVec,
+    records_in: Family<IntCounter>,
+    records_out: Family<IntCounter>,
+    dropped: Family<IntCounter>,
+    dead_lettered: Family<IntCounter>,
+    expanded: Family<IntCounter>,
+    commits: Family<IntCounter>,
+    commit_seconds: Family<Histogram>,
+    fenced: Family<IntCounter>,
+    lag: Family<IntGauge>,
+    epoch: Family<IntGauge>,
+    busy: Family<Gauge>,
+    backpressured: Family<Gauge>,
 }
 
 impl Metrics {
-    /// Register the metrics.
+    /// Register the metrics of a process.
     ///
     /// # Errors
-    /// When the registry has one of these names already.
-    pub fn register(registry: &Registry) -> prometheus::Result<Metrics> {
-        let counter = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
-            let made = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok(made)
-        };
-        let with = |label: &'static str| ["namespace", "pipeline", label];
-        let commit_seconds = HistogramVec::new(
-            HistogramOpts::new(
-                "pelton_commit_duration_seconds",
-                "From the start of an offset commit to its answer",
-            )
-            .buckets(prometheus::exponential_buckets(0.001, 2.0, 14)?),
-            PIPELINE,
-        )?;
-        registry.register(Box::new(commit_seconds.clone()))?;
-        let tasks =
-            IntGaugeVec::new(Opts::new("pelton_tasks_running", "Tasks at work in this process"), PIPELINE)?;
-        registry.register(Box::new(tasks.clone()))?;
+    /// When one of these names was registered otherwise before.
+    pub fn register(metrics: &pelton_telemetry::Metrics) -> Result<Metrics, MetricError> {
         Ok(Metrics {
-            records_in: counter("pelton_records_in_total", "Records delivered by sources", PIPELINE)?,
-            records_out: counter("pelton_records_out_total", "Records taken by sinks", PIPELINE)?,
-            dropped: counter("pelton_records_dropped_total", "Records dropped on purpose", &with("reason"))?,
-            dead_lettered: counter(
+            records_in: metrics.counters("pelton_records_in_total", "Records delivered by sources.", PIPELINE)?,
+            records_out: metrics.counters("pelton_records_out_total", "Records taken by sinks.", PIPELINE)?,
+            dropped: metrics.counters("pelton_records_dropped_total", "Records dropped on purpose.", REASON)?,
+            dead_lettered: metrics.counters(
                 "pelton_records_dlq_total",
-                "Records set aside with their cause",
+                "Records set aside with their cause.",
                 PIPELINE,
             )?,
-            expanded: counter("pelton_records_expanded_total", "Extra copies of records", PIPELINE)?,
-            commits: counter("pelton_commits_total", "Offset commits by result", &with("result"))?,
-            commit_seconds,
-            fenced: counter("pelton_fenced_total", "Tasks that met a newer owner", PIPELINE)?,
-            tasks,
+            expanded: metrics.counters("pelton_records_expanded_total", "Extra copies of records.", PIPELINE)?,
+            commits: metrics.counters("pelton_commits_total", "Commits of work by result.", RESULT)?,
+            commit_seconds: metrics.histograms(
+                "pelton_commit_duration_seconds",
+                "From the start of an offset commit to its answer.",
+                PIPELINE,
+                SECONDS,
+            )?,
+            fenced: metrics.counters("pelton_fenced_total", "Tasks that met a newer owner.", PIPELINE)?,
+            lag: metrics.gauges(
+                "pelton_source_lag_records",
+                "Records between a task's position and the end of its partitions.",
+                TASK,
+            )?,
+            epoch: metrics.gauges("pelton_task_epoch", "Epoch under which a task works here.", TASK)?,
+            busy: metrics.float_gauges("pelton_task_busy_ratio", "Share of time a task worked.", TASK)?,
+            backpressured: metrics.float_gauges(
+                "pelton_task_backpressured_ratio",
+                "1 while a sink or an operator has no room.",
+                TASK,
+            )?,
         })
     }
 
     /// Metrics nobody reads, for tests and tools.
     pub fn detached() -> Metrics {
-        Metrics::register(&Registry::new())
+        Metrics::register(&pelton_telemetry::Metrics::new("detached"))
             .unwrap_or_else(|e| unreachable!("a fresh registry has no names: {e}"))
     }
 
     /// The meter of one task: handles are looked up once.
-    pub(crate) fn task(&self, pipeline: &PipelineName) -> TaskMeter {
-        let own = [pipeline.namespace.as_str(), pipeline.name.as_str()];
+    pub(crate) fn task(&self, task: &TaskId) -> TaskMeter {
+        let index = task.index.to_string();
+        let names = [task.pipeline.namespace.clone(), task.pipeline.name.clone(), index];
+        let own = [names[0].as_str(), names[1].as_str()];
+        let labels = [own[0], own[1], names[2].as_str()];
         let with = |word| [own[0], own[1], word];
-        let tasks = self.tasks.with_label_values(&own);
-        tasks.inc();
         TaskMeter {
-            records_in: self.records_in.with_label_values(&own),
-            records_out: self.records_out.with_label_values(&own),
-            filtered: self.dropped.with_label_values(&with("filtered")),
-            dead_lettered: self.dead_lettered.with_label_values(&own),
-            expanded: self.expanded.with_label_values(&own),
-            commits: self.commits.with_label_values(&with("ok")),
-            commits_failed: self.commits.with_label_values(&with("failed")),
-            commit_seconds: self.commit_seconds.with_label_values(&own),
-            fenced: self.fenced.with_label_values(&own),
-            tasks,
+            records_in: self.records_in.with(&own),
+            records_out: self.records_out.with(&own),
+            filtered: self.dropped.with(&with("filtered")),
+            dead_lettered: self.dead_lettered.with(&own),
+            expanded: self.expanded.with(&own),
+            commits: self.commits.with(&with("ok")),
+            commits_failed: self.commits.with(&with("failed")),
+            commit_seconds: self.commit_seconds.with(&own),
+            fenced: self.fenced.with(&own),
+            lag: self.lag.with(&labels),
+            epoch: self.epoch.with(&labels),
+            busy: self.busy.with(&labels),
+            backpressured: self.backpressured.with(&labels),
+            all: self.clone(),
+            names,
         }
     }
 }
 
 /// Counts for one task.
 pub(crate) struct TaskMeter {
-    records_in: Counter,
-    records_out: Counter,
-    filtered: Counter,
-    dead_lettered: Counter,
-    expanded: Counter,
-    commits: Counter,
-    commits_failed: Counter,
-    commit_seconds: prometheus::Histogram,
-    fenced: Counter,
-    tasks: prometheus::IntGauge,
+    records_in: IntCounter,
+    records_out: IntCounter,
+    filtered: IntCounter,
+    dead_lettered: IntCounter,
+    expanded: IntCounter,
+    commits: IntCounter,
+    commits_failed: IntCounter,
+    commit_seconds: Histogram,
+    fenced: IntCounter,
+    lag: IntGauge,
+    epoch: IntGauge,
+    busy: Gauge,
+    backpressured: Gauge,
+    all: Metrics,
+    names: [String; 3],
 }
 
 impl TaskMeter {
@@ -121,14 +132,24 @@ impl TaskMeter {
         for seconds in &progress.commit_seconds {
             self.commit_seconds.observe(*seconds);
         }
-        if snapshot.state == crate::status::TaskState::SteppedDown {
+        if snapshot.state == TaskState::SteppedDown {
             self.fenced.inc();
         }
+        let lag: u64 = snapshot.lag.iter().filter_map(pelton_sdk::Lag::records).sum();
+        self.lag.set(lag.try_into().unwrap_or(i64::MAX));
+        self.epoch.set(snapshot.epoch.try_into().unwrap_or(i64::MAX));
+        self.busy.set(snapshot.busy_ratio);
+        self.backpressured.set(if progress.blocked { 1.0 } else { 0.0 });
     }
 }
 
 impl Drop for TaskMeter {
+    /// A task that left must not show its last lag for ever.
     fn drop(&mut self) {
-        self.tasks.dec();
+        let names = [self.names[0].as_str(), self.names[1].as_str(), self.names[2].as_str()];
+        self.all.lag.remove(&names);
+        self.all.epoch.remove(&names);
+        self.all.busy.remove(&names);
+        self.all.backpressured.remove(&names);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
 };
 use pelton_checkpoint::{Action, Delivery, Event, Failure, Grant, Machine, Positions};
 use pelton_sdk::{Budget, Failed, Polled};
+use pelton_telemetry::batch::BatchSpan;
 use pelton_types::{Account, Code, Incident};
 use std::{
     collections::VecDeque,
@@ -66,6 +67,8 @@ pub enum Step {
 /// See the module.
 pub struct Task {
     grant: Grant,
+    /// The task's id as text, for spans.
+    name: String,
     plan: Arc<StagePlan>,
     options: TaskOptions,
     machine: Machine,
@@ -111,6 +114,7 @@ impl Task {
         let (machine, actions) = Machine::new(grant.clone(), Delivery::AtLeastOnce);
         let Parts { sources, chain, outputs, dead_letters, positions } = parts;
         let mut task = Task {
+            name: grant.task.to_string(),
             grant,
             options,
             machine,
@@ -474,18 +478,17 @@ impl Task {
         self.incident = None;
         self.account.records_in += records;
         self.progress.records_in += records;
-        let span = tracing::debug_span!(
-            target: "pelton::batch",
-            "process",
-            otel.kind = "consumer",
-            messaging.system = "kafka",
-            messaging.operation.name = "process",
-            messaging.destination.name = %batch.partition.topic,
-            messaging.destination.partition.id = batch.partition.index,
-            messaging.batch.message_count = records,
-            pelton.pipeline = %self.grant.task.pipeline,
-            pelton.epoch = self.grant.epoch,
-        );
+        let span = BatchSpan {
+            pipeline: &self.grant.task.pipeline.name,
+            task: &self.name,
+            epoch: self.grant.epoch,
+            system: &self.plan.sources[self.sources[source].index].connector,
+            topic: &batch.partition.topic,
+            partition: batch.partition.index,
+            first_offset: batch.records.first().map_or(-1, |r| r.offset),
+            records: batch.len(),
+        }
+        .open();
         let mut out = Output::default();
         let source = self.sources[source].index;
         span.in_scope(|| self.chain.process(source, batch, now, &mut out)).map_err(|lost| panicked(&lost))?;

@@ -100,6 +100,11 @@ impl Ledger {
         self.last_words.values()
     }
 
+    /// Tasks that stopped with an incident and were not answered yet.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = &v1::TaskStatus> {
+        self.last_words.values().filter(|status| status.state == v1::TaskState::Failed as i32)
+    }
+
     /// Last words that ended with the task are said once the session took them.
     pub(crate) fn delivered(&mut self) {
         let lasting = [v1::TaskState::Failed as i32, v1::TaskState::Completed as i32];

@@ -322,7 +322,15 @@ impl Worker {
     fn beat(&self, sequence: u64) -> v1::Heartbeat {
         v1::Heartbeat {
             sequence,
-            tasks: self.host.board().all().iter().map(report::status).collect(),
+            // A failed task is still ours until it is granted anew: the coordinator counts on hearing of it.
+            tasks: self
+                .host
+                .board()
+                .all()
+                .iter()
+                .map(report::status)
+                .chain(self.ledger.failures().cloned())
+                .collect(),
             cpu_seconds: usage::cpu_seconds(),
             resident_bytes: usage::resident_bytes(),
         }

@@ -1,0 +1,225 @@
+//! A task's life against a queue that misbehaves.
+
+mod support;
+
+use pelton_runtime::{Command, TaskState};
+use pelton_types::Code;
+use std::time::Duration;
+use support::*;
+
+#[test]
+fn everything_read_is_written_and_committed_in_order() {
+    let queue = Queue::default();
+    queue.fill(2, 60);
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 2, 1);
+    bench.until("both partitions are committed", |b| committed(&b.queue, 0) == 30 && committed(&b.queue, 1) == 30);
+    let out = queue.with(|shelf| shelf.out.clone());
+    assert_eq!(out.len(), 60);
+    for key in ["k0", "k1"] {
+        let of_key: Vec<usize> =
+            out.iter().filter(|(k, _)| k == key).map(|(_, v)| v[1..].parse().unwrap()).collect();
+        assert!(of_key.is_sorted(), "{key} is out of order: {of_key:?}");
+    }
+    assert!(queue.with(|shelf| shelf.offsets.values().all(|(_, metadata)| metadata.contains(";e=1;"))));
+}
+
+#[test]
+fn an_offset_is_never_committed_before_its_output_is_stored() {
+    let queue = Queue::default();
+    queue.fill(1, 200);
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 1, 1);
+    bench.until("all is committed", |b| {
+        let stored = b.queue.with(|shelf| shelf.out.len());
+        let committed = committed(&b.queue, 0);
+        assert!(committed <= stored as i64, "committed {committed}, but {stored} are stored");
+        committed == 200
+    });
+}
+
+#[test]
+fn a_failed_flush_goes_back_to_the_last_commit_and_loses_nothing() {
+    let queue = Queue::default();
+    queue.fill(1, 50);
+    queue.with(|shelf| shelf.fail_flushes = 2);
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 1, 1);
+    bench.until("all is committed", |b| committed(&b.queue, 0) == 50);
+    let mut out = queue.out();
+    out.dedup();
+    assert_eq!(out, (0..50).map(|n| format!("v{n}")).collect::<Vec<_>>());
+    assert!(queue.with(|shelf| shelf.taken.len()) > 50, "the records were given to the sink again");
+}
+
+#[test]
+fn a_commit_that_fails_is_tried_again_and_work_goes_on() {
+    let queue = Queue::default();
+    queue.fill(1, 50);
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 1, 1);
+    bench.until("it works", |b| b.ended_as(TaskState::Running));
+    queue.with(|shelf| shelf.fail_commits = 3);
+    bench.until("all is committed", |b| committed(&b.queue, 0) == 50);
+    assert_eq!(queue.out().len(), 50, "nothing was done twice");
+}
+
+#[test]
+fn a_slow_sink_holds_the_source_back() {
+    let queue = Queue::default();
+    queue.fill(1, 500);
+    queue.with(|shelf| shelf.sink_room = Some(7));
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 1, 1);
+    bench.until("the sink is full", |b| b.queue.with(|shelf| shelf.max_in_flight) == 7);
+    for _ in 0..20 {
+        bench.step();
+    }
+    let read = bench.board.all()[0].account.records_in;
+    assert!(read <= 20, "{read} records were read, the sink took 7");
+}
+
+#[test]
+fn a_poison_record_stops_the_task_and_says_where_it_is() {
+    let queue = Queue::default();
+    queue.fill(1, 5);
+    queue.with(|shelf| shelf.topics.values_mut().next().unwrap()[3].1 = "poison".into());
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 1, 1);
+    bench.until("it stops", |b| b.ended_as(TaskState::Failed));
+    let incident = bench.last().unwrap().incident.unwrap();
+    assert_eq!(incident.code, Code::PoisonRecord);
+    assert_eq!(
+        incident.message,
+        "`judge` cannot process the record at in[0] offset 3: it is poison; the record is `poison`"
+    );
+    assert!(committed(&queue, 0) <= 3, "nothing after it is committed");
+}
+
+#[test]
+fn a_poison_record_goes_to_the_dead_letters_with_its_cause_where_there_are_any() {
+    let queue = Queue::default();
+    queue.fill(1, 5);
+    queue.with(|shelf| shelf.topics.values_mut().next().unwrap()[3].1 = "poison".into());
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", true), 1, 1);
+    bench.until("all is committed", |b| committed(&b.queue, 0) == 5);
+    assert_eq!(queue.out(), ["v0", "v1", "v2", "v4"]);
+    let (value, headers) = queue.with(|shelf| shelf.letters[0].clone());
+    assert_eq!(value, "poison");
+    let expected = [
+        ("pelton-cause", "it is poison"),
+        ("pelton-operator", "judge"),
+        ("pelton-topic", "in"),
+        ("pelton-partition", "0"),
+        ("pelton-offset", "3"),
+    ];
+    assert_eq!(headers, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    bench.until("the board shows it", |b| b.board.all()[0].account.dead_lettered == 1);
+    assert_eq!(bench.board.all()[0].account.imbalance(), 0);
+}
+
+#[test]
+fn a_record_the_sink_refuses_is_a_dead_letter_too() {
+    let queue = Queue::default();
+    queue.fill(1, 3);
+    queue.with(|shelf| shelf.topics.values_mut().next().unwrap()[1].1 = "too-large".into());
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 1, 1);
+    bench.until("it stops", |b| b.ended_as(TaskState::Failed));
+    assert!(bench.last().unwrap().incident.unwrap().message.contains("`out` cannot process"));
+}
+
+#[test]
+fn a_panic_is_narrowed_down_to_the_record_at_fault() {
+    let queue = Queue::default();
+    queue.fill(1, 10);
+    queue.with(|shelf| {
+        let log = shelf.topics.values_mut().next().unwrap();
+        log[4].1 = "panic".into();
+        log[5].1 = "drop".into();
+    });
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", true), 1, 1);
+    bench.until("all is committed", |b| committed(&b.queue, 0) == 10);
+    assert_eq!(queue.out(), ["v0", "v1", "v2", "v3", "v6", "v7", "v8", "v9"]);
+    let (value, headers) = queue.with(|shelf| shelf.letters[0].clone());
+    assert_eq!((value.as_str(), headers[0].1.as_str()), ("panic", "the operator panicked: cannot bear panic"));
+}
+
+#[test]
+fn held_records_are_finished_before_a_commit() {
+    let queue = Queue::default();
+    queue.fill(1, 30);
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("hold", false), 1, 1);
+    bench.until("all is committed", |b| committed(&b.queue, 0) == 30);
+    assert_eq!(queue.out().len(), 30);
+}
+
+#[test]
+fn an_operator_that_loses_a_record_is_found_out() {
+    let queue = Queue::default();
+    queue.fill(1, 10);
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("lose", false), 1, 1);
+    bench.until("it stops", |b| b.ended_as(TaskState::Failed));
+    let incident = bench.last().unwrap().incident.unwrap();
+    assert_eq!(incident.code, Code::Imbalance);
+    assert!(incident.message.contains("10 in + 0 expanded, but 9 out"), "{}", incident.message);
+    assert_eq!(committed(&queue, 0), 0, "only the claim is committed");
+}
+
+#[test]
+fn a_released_task_commits_what_it_did_and_its_successor_goes_on_there() {
+    let queue = Queue::default();
+    queue.fill(1, 100);
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("hold", false), 1, 1);
+    bench.until("something is read", |b| b.board.all().first().is_some_and(|t| t.account.records_in > 0));
+    bench.handle.send(Command::Release { task: task(), epoch: 1, within: Duration::from_secs(5) });
+    bench.until("it lets go", |b| b.ended_as(TaskState::Released));
+    let done = queue.out().len();
+    assert_eq!(committed(&queue, 0), done as i64);
+    bench.start(plan("", false), 1, 2);
+    bench.until("all is committed", |b| committed(&b.queue, 0) == 100);
+    assert_eq!(queue.out().len(), 100, "nothing twice");
+}
+
+#[test]
+fn a_zombie_that_finds_a_newer_owner_steps_down() {
+    let queue = Queue::default();
+    queue.fill(1, 10);
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 1, 5);
+    bench.until("all is committed", |b| committed(&b.queue, 0) == 10);
+    let mut late = Bench::new(&queue);
+    late.start(plan("", false), 1, 4);
+    late.until("it steps down", |b| b.ended_as(TaskState::SteppedDown));
+    assert_eq!(queue.out().len(), 10);
+}
+
+#[test]
+fn a_bounded_source_completes_its_task_after_the_last_commit() {
+    let queue = Queue::default();
+    queue.fill(2, 31);
+    queue.with(|shelf| shelf.bounded = true);
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 2, 1);
+    bench.until("it completes", |b| b.ended_as(TaskState::Completed));
+    assert_eq!((committed(&queue, 0), committed(&queue, 1)), (16, 15));
+    assert_eq!(queue.out().len(), 31);
+}
+
+#[test]
+fn the_deadline_of_a_release_ends_a_task_whose_sink_is_stuck() {
+    let queue = Queue::default();
+    queue.fill(1, 50);
+    queue.with(|shelf| shelf.sink_room = Some(3));
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 1, 1);
+    bench.until("the sink is full", |b| b.queue.with(|shelf| shelf.max_in_flight) == 3);
+    bench.handle.send(Command::Release { task: task(), epoch: 1, within: Duration::from_secs(1) });
+    bench.until("it lets go", |b| b.ended_as(TaskState::Released));
+    assert_eq!(committed(&queue, 0), 0, "what is not stored is not committed");
+}

@@ -1,0 +1,392 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, time::Duration};
+
+/// Container-native stream processing.
+#[derive(Debug, Parser)]
+#[command(name = "pelton", version, about, max_term_width = 110)]
+pub struct Cli {
+    /// Node settings, YAML (see `pelton config show`).
+    #[arg(long, global = true, value_name = "FILE", env = "PELTON_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// How log lines look: auto, human, json.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// What is logged: a level, or directives such as `info,pelton_worker=debug`.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything on this machine: broker, coordinator, workers, and the definitions of a file.
+    Dev(DevArgs),
+    /// One process without a coordinator; ends when bounded sources end.
+    Run(RunArgs),
+    /// Check definition files.
+    Validate(ValidateArgs),
+    /// Print the JSON Schema of definition files.
+    Schema,
+    /// The embedded queue: one node, for development, tests and edge boxes.
+    Broker(BrokerArgs),
+    /// Assigns tasks to workers.
+    Coordinator(CoordinatorArgs),
+    /// Runs tasks.
+    Worker(WorkerArgs),
+    /// Submit a definition file, new or changed.
+    Apply(ApplyArgs),
+    /// List pipelines, tasks, workers or incidents.
+    Get(GetArgs),
+    /// Everything about one thing.
+    Describe(DescribeArgs),
+    /// Stop and forget a pipeline; its topics and offsets stay.
+    Delete(NamedArgs),
+    /// Stop a pipeline at a commit.
+    Pause(NamedArgs),
+    /// Go on with a pipeline that was paused or stopped by an incident.
+    Resume(NamedArgs),
+    /// Go back to an earlier revision of a pipeline.
+    Rollback(RollbackArgs),
+    /// Take the tasks off a worker.
+    Drain(DrainArgs),
+    /// Watch live records of a pipeline.
+    Tap(TapArgs),
+    /// The settings of a node.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table on a terminal, plain columns when piped.
+    #[default]
+    Table,
+    /// The table with more columns.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// Where the coordinator is, and how to print.
+#[derive(Clone, Debug, Args)]
+pub struct ClientArgs {
+    /// The coordinator's gRPC address.
+    #[arg(long, value_name = "URL", env = "PELTON_COORDINATOR", default_value = "http://127.0.0.1:7461")]
+    pub coordinator: String,
+    /// Namespace.
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `pelton dev`
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Definitions: a pipeline, and perhaps a feed for it.
+    pub file: PathBuf,
+    /// Worker processes.
+    #[arg(long, default_value_t = 2)]
+    pub workers: usize,
+    /// Executor threads of each worker; one per core shared between the workers unless given.
+    #[arg(long)]
+    pub executors: Option<usize>,
+    /// Keep queue, pipelines and positions here; without it they are dropped at the end.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// End once every input has been drained for this long, and print the account.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub until_idle: Option<Duration>,
+    /// Where the queue listens.
+    #[arg(long, value_name = "H:P", default_value = "127.0.0.1:0")]
+    pub broker_listen: String,
+    /// Where the coordinator's gRPC listens.
+    #[arg(long, value_name = "H:P", default_value = "127.0.0.1:0")]
+    pub coordinator_grpc: String,
+    /// Where the coordinator's HTTP listens.
+    #[arg(long, value_name = "H:P", default_value = "127.0.0.1:0")]
+    pub coordinator_http: String,
+    /// Partitions of topics that are created.
+    #[arg(long, default_value_t = 4)]
+    pub partitions: u32,
+    /// How to print the account.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `pelton run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Definitions.
+    pub file: PathBuf,
+    /// Bootstrap servers.
+    #[arg(long, value_name = "BOOTSTRAP")]
+    pub kafka: Option<String>,
+    /// Executor threads.
+    #[arg(long)]
+    pub executors: Option<usize>,
+    /// Where positions of sources that are no queue are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where models are looked up; the file's folder unless given.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// Where HTTP listens (health, metrics); nowhere unless given.
+    #[arg(long, value_name = "H:P")]
+    pub http: Option<String>,
+    /// End once every input has been drained for this long.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub until_idle: Option<Duration>,
+    /// How to print the account.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `pelton validate`
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Definition files.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Where models are looked up; each file's folder unless given.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+}
+
+/// `pelton broker`
+#[derive(Debug, Args)]
+pub struct BrokerArgs {
+    /// Where it listens.
+    #[arg(long, value_name = "H:P")]
+    pub listen: Option<String>,
+    /// What clients are told to connect to, if it is another address.
+    #[arg(long, value_name = "H:P")]
+    pub advertised: Option<String>,
+    /// Where HTTP listens (health, metrics).
+    #[arg(long, value_name = "H:P")]
+    pub http: Option<String>,
+    /// Where records are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Partitions of a topic created without a number.
+    #[arg(long, default_value_t = 4)]
+    pub partitions: u32,
+    #[command(flatten)]
+    pub child: ChildArgs,
+}
+
+/// `pelton coordinator`
+#[derive(Debug, Args)]
+pub struct CoordinatorArgs {
+    /// Where workers and clients connect.
+    #[arg(long, value_name = "H:P")]
+    pub grpc: Option<String>,
+    /// Where HTTP listens (health, metrics).
+    #[arg(long, value_name = "H:P")]
+    pub http: Option<String>,
+    /// Where pipelines and grants are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Bootstrap servers.
+    #[arg(long, value_name = "BOOTSTRAP")]
+    pub kafka: Option<String>,
+    /// Where models are looked up.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// How long a worker counts as alive without a heartbeat.
+    #[arg(long, value_name = "TIME")]
+    pub lease: Option<String>,
+    /// What makes workers exist: static, process.
+    #[arg(long)]
+    pub driver: Option<String>,
+    /// Workers to start with the driver `process`.
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// Create missing topics with this many partitions.
+    #[arg(long, value_name = "PARTITIONS")]
+    pub create_topics: Option<u32>,
+    #[command(flatten)]
+    pub child: ChildArgs,
+}
+
+/// `pelton worker`
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// Where the coordinator listens.
+    #[arg(long, value_name = "URL")]
+    pub coordinator: Option<String>,
+    /// Name of the worker.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Where HTTP listens (health, metrics).
+    #[arg(long, value_name = "H:P")]
+    pub http: Option<String>,
+    /// Bootstrap servers.
+    #[arg(long, value_name = "BOOTSTRAP")]
+    pub kafka: Option<String>,
+    /// Executor threads.
+    #[arg(long)]
+    pub executors: Option<usize>,
+    /// Tasks it may hold.
+    #[arg(long, default_value_t = 1000)]
+    pub capacity: u32,
+    /// Where positions of sources that are no queue are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where models are looked up.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// For finishing and committing on SIGTERM.
+    #[arg(long, value_name = "TIME")]
+    pub drain_timeout: Option<String>,
+    #[command(flatten)]
+    pub child: ChildArgs,
+}
+
+/// For processes that another Pelton process starts.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ChildArgs {
+    /// End when standard input closes: the parent is gone.
+    #[arg(long, hide = true)]
+    pub lifeline: bool,
+    /// Write a line of JSON to standard output once ready: the addresses it listens on.
+    #[arg(long, hide = true)]
+    pub announce: bool,
+    /// Folder that relative paths of file sources and sinks start from.
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub base_dir: Option<PathBuf>,
+}
+
+/// `pelton apply`
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// Definition file, `-` for standard input.
+    #[arg(value_name = "FILE", required_unless_present = "filename")]
+    pub file: Option<PathBuf>,
+    /// The same, as kubectl has it.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
+    pub filename: Option<PathBuf>,
+    /// Check and show what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// What to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Resource {
+    /// Pipelines.
+    #[value(alias = "pipeline", alias = "pl")]
+    Pipelines,
+    /// Tasks.
+    #[value(alias = "task")]
+    Tasks,
+    /// Workers.
+    #[value(alias = "worker")]
+    Workers,
+    /// Incidents.
+    #[value(alias = "incident")]
+    Incidents,
+}
+
+/// `pelton get`
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// pipelines, tasks, workers or incidents.
+    #[arg(value_enum)]
+    pub what: Resource,
+    /// One of them; for tasks, a pipeline.
+    pub name: Option<String>,
+    /// All namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `pelton describe`
+#[derive(Debug, Args)]
+pub struct DescribeArgs {
+    /// pipeline or worker.
+    #[arg(value_enum)]
+    pub what: Resource,
+    /// Which.
+    pub name: String,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// A pipeline.
+#[derive(Debug, Args)]
+pub struct NamedArgs {
+    /// The pipeline; the word `pipeline` may stand before it.
+    #[arg(required = true, num_args = 1..=2, value_name = "[pipeline] NAME")]
+    pub name: Vec<String>,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `pelton rollback`
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The pipeline.
+    pub name: String,
+    /// The revision; the one before the newest unless given.
+    #[arg(long, default_value_t = 0)]
+    pub to_revision: u64,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `pelton drain`
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// The worker; the word `worker` may stand before it.
+    #[arg(required = true, num_args = 1..=2, value_name = "[worker] ID")]
+    pub worker: Vec<String>,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `pelton tap`
+#[derive(Debug, Args)]
+pub struct TapArgs {
+    /// The pipeline.
+    pub name: String,
+    /// A source, an operator or a sink; what goes into the sinks unless given.
+    #[arg(long, default_value = "")]
+    pub at: String,
+    /// End after this many records.
+    #[arg(long, default_value_t = 0)]
+    pub limit: u32,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `pelton config`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the settings this node would run with, secrets hidden.
+    Show {
+        /// Say where each value came from.
+        #[arg(long)]
+        origin: bool,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    pelton_config::units::parse_duration(text)
+}

@@ -1,0 +1,147 @@
+//! `pelton coordinator`
+
+use super::{Endpoints, bind};
+use crate::{
+    cli::CoordinatorArgs,
+    components::{Surroundings, registry},
+    exit::{Exit, Failure},
+    fleet::Workers,
+    lifeline,
+    settings::{Node, start_telemetry},
+    signals,
+};
+use pelton_config::settings::{CoordinatorSettings, Driver};
+use pelton_coordinator::{Coordinator, CoordinatorError, FileStore, Options, metrics};
+use pelton_sdk::BuildContext;
+use pelton_telemetry::{Health, Metrics, Router};
+use serde_json::json;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// File of the metadata within the data directory.
+const STORE: &str = "metadata.redb";
+/// Time between two looks at the workers of the driver `process`.
+const FLEET_TICK: Duration = Duration::from_millis(250);
+/// For workers of the driver `process` to finish.
+const FLEET_DRAIN: Duration = Duration::from_secs(35);
+
+/// `pelton coordinator`
+pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failure> {
+    let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string());
+    let settings = node.load(&[
+        ("coordinator.grpc", args.grpc.clone()),
+        ("coordinator.http", args.http.clone()),
+        ("coordinator.dataDir", path(&args.data_dir)),
+        ("coordinator.kafka", args.kafka.clone()),
+        ("coordinator.modelsDir", path(&args.models)),
+        ("coordinator.lease", args.lease.clone()),
+        ("coordinator.driver", args.driver.clone()),
+        ("coordinator.workers", args.workers.map(|n| n.to_string())),
+    ])?;
+    let own = &settings.coordinator;
+    let telemetry = start_telemetry(&settings, "coordinator")?;
+    if args.child.lifeline {
+        lifeline::hold();
+    }
+    let shutdown = signals::shutdown()?;
+    let listener = bind("gRPC", &own.grpc).await?;
+    let grpc = listener.local_addr()?.to_string();
+    let process_metrics = Metrics::new("coordinator");
+    let health = Health::new();
+    let ready = health.readiness.check("lead", "taking the lead");
+    let coordinator = lead(own, &args, &grpc).await?;
+    metrics::register(coordinator.handle(), &process_metrics).map_err(|e| Failure::unexpected(e.to_string()))?;
+    ready.ready();
+    let endpoints =
+        Endpoints::serve(&own.http, &process_metrics, &health, Router::new(), shutdown.clone()).await?;
+    tracing::info!(grpc, http = endpoints.address, "coordinator is ready");
+    if args.child.announce {
+        lifeline::announce(&json!({ "grpc": grpc, "http": endpoints.address }));
+    }
+    let fleet = match own.driver {
+        Driver::Static => None,
+        Driver::Process => Some(tokio::spawn(keep_workers(own.clone(), grpc.clone(), shutdown.clone()))),
+    };
+    let incoming = TcpListenerStream::new(listener);
+    let served = if let Some(fleet) = fleet {
+        // Workers hand back their tasks while somebody is there to take them.
+        let done = async move {
+            if let Ok(Err(failure)) = fleet.await {
+                tracing::error!("{failure}");
+            }
+        };
+        coordinator.serve(incoming, done).await
+    } else {
+        coordinator.serve(incoming, signals::requested(shutdown)).await
+    };
+    endpoints.abort();
+    telemetry.shutdown().await;
+    served.map_err(failure)
+}
+
+async fn lead(own: &CoordinatorSettings, args: &CoordinatorArgs, grpc: &str) -> Result<Coordinator, Failure> {
+    std::fs::create_dir_all(&own.data_dir)
+        .map_err(|e| Failure::bad(format!("cannot create the data directory {}: {e}", own.data_dir.display())))?;
+    let file = own.data_dir.join(STORE);
+    let store = FileStore::open(&file)
+        .map_err(|e| Failure::unavailable(format!("cannot open the store {}: {e}", file.display())))?;
+    let base_dir = args.child.base_dir.clone().unwrap_or_else(|| PathBuf::from("."));
+    let around = Surroundings {
+        kafka: &own.kafka,
+        client_id: "pelton-coordinator",
+        base_dir: &base_dir,
+        data_dir: &own.data_dir,
+    };
+    let mut options = Options {
+        create_topics: args.create_topics.is_some(),
+        default_partitions: args.create_topics.unwrap_or(8).max(1),
+        holder: grpc.to_owned(),
+        ..Options::default()
+    };
+    options.settings.lease = own.lease;
+    let context = BuildContext::detached(own.models_dir.clone());
+    Coordinator::new(options, registry(&around)?, context, Arc::new(store)).await.map_err(failure)
+}
+
+/// The driver `process`: this coordinator's own workers.
+async fn keep_workers(
+    own: CoordinatorSettings,
+    grpc: String,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let path = |p: PathBuf| p.display().to_string();
+    let arguments = [
+        "worker".to_owned(),
+        "--coordinator".into(),
+        format!("http://{grpc}"),
+        "--http".into(),
+        "127.0.0.1:0".into(),
+        "--kafka".into(),
+        own.kafka.clone(),
+        "--models".into(),
+        path(own.models_dir.clone()),
+        "--data-dir".into(),
+        path(own.data_dir.join("worker")),
+    ];
+    let mut workers = Workers::new(own.workers.max(1), own.data_dir.join("logs"), arguments.to_vec());
+    while !*shutdown.borrow() {
+        for line in workers.keep().await? {
+            tracing::warn!("{line}");
+        }
+        tokio::time::sleep(FLEET_TICK).await;
+    }
+    for name in workers.stop(FLEET_DRAIN).await {
+        tracing::warn!(worker = name, "did not finish in time and was killed");
+    }
+    Ok(())
+}
+
+fn failure(e: CoordinatorError) -> Failure {
+    let exit = match &e {
+        CoordinatorError::Fenced(_) => Exit::Fenced,
+        CoordinatorError::Store(_) => Exit::Unavailable,
+        CoordinatorError::Server(_) => Exit::Unexpected,
+    };
+    Failure::new(exit, e.to_string())
+}

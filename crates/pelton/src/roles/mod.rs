@@ -1,0 +1,8 @@
+//! The long-lived roles: each starts its telemetry, serves its endpoints, works, and ends cleanly.
+
+pub mod broker;
+pub mod coordinator;
+mod serving;
+pub mod worker;
+
+pub use serving::{Endpoints, bind};

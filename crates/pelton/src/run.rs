@@ -1,0 +1,152 @@
+//! `pelton run`: pipelines in this process, without a coordinator.
+
+use crate::{
+    cli::{Format, RunArgs},
+    components::{Surroundings, registry},
+    dev::Totals,
+    exit::{Exit, Failure},
+    output,
+    roles::{Endpoints, worker::host_options},
+    settings::{Node, start_telemetry},
+    signals,
+    verbs::validate,
+};
+use pelton_runtime::{TaskSnapshot, TaskState};
+use pelton_sdk::BuildContext;
+use pelton_telemetry::{Health, Metrics, Router};
+use pelton_types::{Account, PipelineName};
+use pelton_worker::{
+    Host, HostOptions, Worker,
+    local::{Local, LocalError},
+    usage,
+};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// Time between two looks.
+const TICK: Duration = Duration::from_millis(100);
+/// Beyond the drain timeout tasks release without a further commit; this is for that.
+const DRAIN_SLACK: Duration = Duration::from_secs(5);
+
+/// `pelton run`
+pub async fn run(node: &Node, args: RunArgs) -> Result<(), Failure> {
+    let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string());
+    let settings = node.load(&[
+        ("worker.kafka", args.kafka.clone()),
+        ("worker.executors", args.executors.map(|n| n.to_string())),
+        ("worker.dataDir", path(&args.data_dir)),
+        ("worker.modelsDir", path(&args.models)),
+    ])?;
+    let telemetry = start_telemetry(&settings, "run")?;
+    let definitions = validate::read(&args.file, args.models.as_deref())?;
+    let shutdown = signals::shutdown()?;
+    let started = Instant::now();
+    let metrics = Metrics::new("run");
+    let health = Health::new();
+    let own = &settings.worker;
+    let models = args.models.clone().unwrap_or_else(|| definitions.folder.clone());
+    let around = Surroundings {
+        kafka: &own.kafka,
+        client_id: "pelton-run",
+        base_dir: &definitions.folder,
+        data_dir: &own.data_dir,
+    };
+    let registry = registry(&around)?;
+    let (events, received) = Worker::event_channel();
+    let base = host_options(own, &metrics, events)?;
+    let host = Host::threads(&HostOptions { registry: registry.clone(), models: models.clone(), ..base })?;
+    let endpoints = match &args.http {
+        Some(address) => {
+            Some(Endpoints::serve(address, &metrics, &health, Router::new(), shutdown.clone()).await?)
+        }
+        None => None,
+    };
+    let mut local = Local::new(host, received);
+    let context = BuildContext::detached(models);
+    for document in &definitions.documents {
+        local.start(document, &registry, &context).await.map_err(refused)?;
+    }
+    let mut idle = args.until_idle.map(|after| Idle { after, since: None, seen: 0 });
+    loop {
+        local.attend(TICK).await;
+        if local.ended() || !local.failures().is_empty() {
+            break;
+        }
+        if idle.as_mut().is_some_and(|idle| idle.observe(&local.snapshots(), Instant::now())) {
+            break;
+        }
+        if *shutdown.borrow() {
+            break;
+        }
+    }
+    local.drain(own.drain_timeout);
+    let deadline = Instant::now() + own.drain_timeout + DRAIN_SLACK;
+    while !local.ended() && Instant::now() < deadline {
+        local.attend(TICK).await;
+    }
+    let failures = local.failures();
+    let feeds: Vec<PipelineName> = definitions
+        .documents
+        .iter()
+        .filter(|d| d.kind == pelton_config::Kind::Feed)
+        .map(pelton_config::Document::name)
+        .collect();
+    let totals = totals(&local.snapshots(), &feeds, started.elapsed());
+    local.stop();
+    if let Some(endpoints) = endpoints {
+        endpoints.abort();
+    }
+    telemetry.shutdown().await;
+    match args.output {
+        Format::Json => output::print(&totals.to_json().to_string()),
+        Format::Yaml => output::value(&totals.to_json(), Format::Yaml)?,
+        Format::Table | Format::Wide => eprintln!("{}", totals.to_text()),
+    }
+    if let Some((task, incident)) = failures.first() {
+        return Err(Failure::new(Exit::Invariant, format!("task {task} stopped: {incident}")));
+    }
+    totals.verdict()
+}
+
+fn refused(e: LocalError) -> Failure {
+    match e {
+        LocalError::Unavailable(message) => Failure::unavailable(message),
+        LocalError::Refused(message) => Failure::bad(message),
+    }
+}
+
+/// Drained, and nothing moved, for a while.
+struct Idle {
+    after: Duration,
+    since: Option<Instant>,
+    seen: u64,
+}
+
+impl Idle {
+    fn observe(&mut self, tasks: &[TaskSnapshot], now: Instant) -> bool {
+        let seen = tasks.iter().map(|t| t.account.records_in).sum();
+        let moved = std::mem::replace(&mut self.seen, seen) != seen;
+        if moved || tasks.is_empty() || !tasks.iter().all(TaskSnapshot::drained) {
+            self.since = None;
+            return false;
+        }
+        now.duration_since(*self.since.get_or_insert(now)) >= self.after
+    }
+}
+
+fn totals(tasks: &[TaskSnapshot], feeds: &[PipelineName], elapsed: Duration) -> Totals {
+    let mut totals = Totals { elapsed, cpu_seconds: usage::cpu_seconds(), ..Totals::default() };
+    let mut by_pipeline: BTreeMap<String, Account> = BTreeMap::new();
+    for task in tasks {
+        *by_pipeline.entry(task.task.pipeline.to_string()).or_default() += task.account;
+        if !feeds.contains(&task.task.pipeline) {
+            totals.account += task.account;
+            totals.pending += if task.state == TaskState::Completed { 0 } else { task.pending };
+        }
+    }
+    totals.pipelines = by_pipeline.into_iter().collect();
+    totals
+}

@@ -1,0 +1,58 @@
+//! `pelton apply`
+
+use crate::{
+    cli::{ApplyArgs, Format},
+    client::{Client, within},
+    exit::Failure,
+    output,
+};
+use pelton_proto::v1;
+use std::{io::Read, path::Path, time::Duration};
+
+/// Applying may create topics and load models.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// `pelton apply`
+pub async fn apply(args: ApplyArgs) -> Result<(), Failure> {
+    let path = args.file.or(args.filename).ok_or_else(|| Failure::new(crate::exit::Exit::Usage, "name a file"))?;
+    let (file_name, definition) = read(&path)?;
+    let mut client = Client::connect(&args.client.coordinator).await?;
+    let namespace = args.client.namespace.clone();
+    let request = v1::ApplyRequest { definition, file_name, dry_run: args.dry_run, namespace };
+    let applied = submit(&mut client, request).await?;
+    if matches!(args.client.output, Format::Json | Format::Yaml) {
+        let list: Vec<_> = applied.iter().map(super::json::applied).collect();
+        return output::value(&list.into(), args.client.output);
+    }
+    for one in &applied {
+        let dry = if args.dry_run { " (dry run)" } else { "" };
+        let kind = one.kind.to_lowercase();
+        output::print(&format!("{kind} {}/{} {} (revision {}){dry}", one.namespace, one.name, one.outcome, one.revision));
+        for line in one.changes.iter().chain(&one.notes) {
+            output::print(&format!("  {line}"));
+        }
+    }
+    Ok(())
+}
+
+/// Send definitions to the coordinator.
+///
+/// # Errors
+/// What the coordinator says is wrong, with every place.
+pub async fn submit(client: &mut Client, request: v1::ApplyRequest) -> Result<Vec<v1::Applied>, Failure> {
+    let response = client.pipelines.apply(within(request, APPLY_TIMEOUT)).await?;
+    Ok(response.into_inner().applied)
+}
+
+fn read(path: &Path) -> Result<(String, String), Failure> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|e| Failure::bad(format!("cannot read standard input: {e}")))?;
+        return Ok(("standard input".into(), text));
+    }
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::bad(format!("cannot read {name}: {e}")))?;
+    Ok((name, text))
+}

@@ -1,0 +1,167 @@
+//! `pelton describe`
+
+use super::{get::lag, get::task_lag, json};
+use crate::{
+    cli::{DescribeArgs, Format, Resource},
+    client::{Client, ask, pipeline},
+    exit::{Exit, Failure},
+    output,
+};
+use pelton_proto::v1;
+use pelton_types::Account;
+use std::fmt::Write;
+
+/// `pelton describe`
+pub async fn describe(args: DescribeArgs) -> Result<(), Failure> {
+    let mut client = Client::connect(&args.client.coordinator).await?;
+    let structured = matches!(args.client.output, Format::Json | Format::Yaml);
+    match args.what {
+        Resource::Pipelines => {
+            let request = ask(pipeline(&args.client.namespace, &args.name));
+            let found = client.pipelines.get(request).await?.into_inner();
+            if structured {
+                return output::value(&json::pipeline(&found), args.client.output);
+            }
+            output::print(describe_pipeline(&found).trim_end());
+            Ok(())
+        }
+        Resource::Workers => {
+            let workers = client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?.into_inner().workers;
+            let worker = workers.into_iter().find(|w| w.id == args.name).ok_or_else(|| {
+                Failure::unexpected(format!("there is no worker `{}`; `pelton get workers` lists them", args.name))
+            })?;
+            if structured {
+                return output::value(&json::worker(&worker), args.client.output);
+            }
+            let tasks = client.cluster.list_tasks(ask(v1::ListTasksRequest::default())).await?.into_inner().tasks;
+            let own: Vec<_> = tasks.into_iter().filter(|t| t.worker_id == worker.id).collect();
+            output::print(describe_worker(&worker, &own).trim_end());
+            Ok(())
+        }
+        Resource::Tasks | Resource::Incidents => Err(Failure::new(
+            Exit::Usage,
+            "`describe` takes `pipeline` or `worker`; tasks are shown with their pipeline",
+        )),
+    }
+}
+
+/// Everything about a pipeline, for people.
+pub fn describe_pipeline(p: &v1::Pipeline) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<16}{value}");
+    };
+    line("Name:", format!("{}/{}", p.namespace, p.name));
+    line("Kind:", p.kind.clone());
+    line("Phase:", p.phase.clone());
+    line("Revision:", p.revision.to_string());
+    line("Consumer group:", pelton_types::PipelineName::new(&p.namespace, &p.name).group_id());
+    line("Lag:", lag(p.lag));
+    line("Pending:", output::count(p.pending));
+    let account: Account = p.account.unwrap_or_default().into();
+    line("Balance:", balance(account));
+    if !p.operators.is_empty() {
+        out.push_str("\nOperators:\n");
+        let rows = p.operators.iter().map(|o| account_row(&o.name, o.account.unwrap_or_default().into())).collect();
+        indent(&mut out, &output::render(ACCOUNT, rows));
+    }
+    out.push_str("\nTasks:\n");
+    let rows = p.tasks.iter().map(|t| {
+        let status = t.status.clone().unwrap_or_default();
+        vec![
+            status.task.as_ref().map_or(String::new(), |t| format!("{}.g{}.t{}", t.stage, t.generation, t.index)),
+            if t.worker_id.is_empty() { "-".into() } else { t.worker_id.clone() },
+            json::state(status.state).into(),
+            status.epoch.to_string(),
+            lag(task_lag(&status)),
+            status.commits.to_string(),
+            partitions(&status),
+        ]
+    });
+    let header = ["TASK", "WORKER", "STATE", "EPOCH", "LAG", "COMMITS", "PARTITIONS (committed)"];
+    indent(&mut out, &output::render(&header, rows.collect()));
+    incidents(&mut out, &p.incidents);
+    out
+}
+
+fn describe_worker(w: &v1::Worker, tasks: &[v1::Task]) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<16}{value}");
+    };
+    line("Name:", w.id.clone());
+    line("Incarnation:", w.incarnation.clone());
+    line("State:", w.state.clone());
+    line("Version:", w.version.clone());
+    line("HTTP:", w.http.clone());
+    line("Executors:", w.executors.to_string());
+    line("Tasks:", format!("{} of at most {}", w.tasks, w.capacity));
+    line("CPU:", format!("{:.1} s", w.cpu_seconds));
+    line("Memory:", pelton_config::units::format_size(w.resident_bytes >> 20 << 20));
+    for t in tasks {
+        let status = t.status.clone().unwrap_or_default();
+        let name = json::task_name(status.task.as_ref());
+        let _ = writeln!(out, "  {name} epoch {} {}", status.epoch, json::state(status.state));
+    }
+    out
+}
+
+const ACCOUNT: &[&str] = &["NAME", "IN", "EXPANDED", "OUT", "FILTERED", "HELD", "DEAD-LETTERED", "BALANCE"];
+
+fn account_row(name: &str, a: Account) -> Vec<String> {
+    let counts = [a.records_in, a.expanded, a.records_out, a.filtered, a.held, a.dead_lettered];
+    let balance = match a.imbalance() {
+        0 => "ok".to_owned(),
+        n => format!("{n:+}"),
+    };
+    std::iter::once(name.to_owned()).chain(counts.map(output::count)).chain([balance]).collect()
+}
+
+/// The books in a sentence.
+pub fn balance(a: Account) -> String {
+    let n = output::count;
+    let verdict = match a.imbalance() {
+        0 => "balanced".to_owned(),
+        missing => format!("OUT OF BALANCE by {missing}"),
+    };
+    format!(
+        "{} in + {} expanded = {} out + {} filtered + {} held + {} dead-lettered ({verdict})",
+        n(a.records_in),
+        n(a.expanded),
+        n(a.records_out),
+        n(a.filtered),
+        n(a.held),
+        n(a.dead_lettered),
+    )
+}
+
+fn partitions(status: &v1::TaskStatus) -> String {
+    let list: Vec<String> = status
+        .partitions
+        .iter()
+        .map(|p| {
+            let of = p.partition.clone().unwrap_or_default();
+            format!("{}[{}]@{}", of.topic, of.index, p.committed)
+        })
+        .collect();
+    list.join(" ")
+}
+
+fn incidents(out: &mut String, incidents: &[v1::Incident]) {
+    if incidents.is_empty() {
+        return;
+    }
+    out.push_str("\nIncidents:\n");
+    for i in incidents {
+        let _ = writeln!(out, "  PLT{:04} {}: {}", i.code, i.subject, i.message);
+        if !i.remedy.is_empty() {
+            let _ = writeln!(out, "          {}", i.remedy);
+        }
+    }
+}
+
+fn indent(out: &mut String, text: &str) {
+    for line in text.lines() {
+        let _ = writeln!(out, "  {line}");
+    }
+}

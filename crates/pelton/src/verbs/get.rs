@@ -1,0 +1,143 @@
+//! `pelton get`
+
+use super::json;
+use crate::{
+    cli::{Format, GetArgs, Resource},
+    client::{Client, ask, pipeline},
+    exit::Failure,
+    output,
+};
+use pelton_proto::v1;
+use serde_json::Value;
+
+/// `pelton get`
+pub async fn get(args: GetArgs) -> Result<(), Failure> {
+    let mut client = Client::connect(&args.client.coordinator).await?;
+    let namespace = if args.all_namespaces { String::new() } else { args.client.namespace.clone() };
+    let format = args.client.output;
+    match args.what {
+        Resource::Pipelines => {
+            let found = match &args.name {
+                Some(name) => {
+                    vec![client.pipelines.get(ask(pipeline(&args.client.namespace, name))).await?.into_inner()]
+                }
+                None => {
+                    let request = v1::ListPipelinesRequest { namespace };
+                    client.pipelines.list(ask(request)).await?.into_inner().pipelines
+                }
+            };
+            show(&found, format, json::pipeline, PIPELINES, pipeline_row)
+        }
+        Resource::Tasks => {
+            let request = v1::ListTasksRequest { namespace, pipeline: args.name.clone().unwrap_or_default() };
+            let found = client.cluster.list_tasks(ask(request)).await?.into_inner().tasks;
+            show(&found, format, json::task, TASKS, task_row)
+        }
+        Resource::Workers => {
+            let found = client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?.into_inner().workers;
+            let found: Vec<_> =
+                found.into_iter().filter(|w| args.name.as_ref().is_none_or(|name| *name == w.id)).collect();
+            if let (Some(name), true) = (&args.name, found.is_empty()) {
+                return Err(Failure::unexpected(format!("there is no worker `{name}`; `pelton get workers` lists them")));
+            }
+            show(&found, format, json::worker, WORKERS, worker_row)
+        }
+        Resource::Incidents => {
+            let request = v1::ListIncidentsRequest { namespace };
+            let found = client.cluster.list_incidents(ask(request)).await?.into_inner().incidents;
+            show(&found, format, json::incident, INCIDENTS, incident_row)
+        }
+    }
+}
+
+fn show<T>(
+    found: &[T],
+    format: Format,
+    to_json: fn(&T) -> Value,
+    header: &[&str],
+    row: fn(&T) -> Vec<String>,
+) -> Result<(), Failure> {
+    if matches!(format, Format::Json | Format::Yaml) {
+        return output::value(&found.iter().map(to_json).collect::<Vec<_>>().into(), format);
+    }
+    output::table(header, found.iter().map(row).collect());
+    Ok(())
+}
+
+const PIPELINES: &[&str] =
+    &["NAMESPACE", "NAME", "KIND", "PHASE", "TASKS", "REVISION", "LAG", "IN", "OUT", "DEAD-LETTERED"];
+
+fn pipeline_row(p: &v1::Pipeline) -> Vec<String> {
+    let running = p.tasks.iter().filter(|t| !t.worker_id.is_empty()).count();
+    let account = p.account.unwrap_or_default();
+    vec![
+        p.namespace.clone(),
+        p.name.clone(),
+        p.kind.clone(),
+        p.phase.clone(),
+        format!("{running}/{}", p.tasks_wanted),
+        p.revision.to_string(),
+        lag(p.lag),
+        output::count(account.records_in),
+        output::count(account.records_out),
+        output::count(account.dead_lettered),
+    ]
+}
+
+/// A lag that may not be known.
+pub fn lag(lag: i64) -> String {
+    u64::try_from(lag).map_or_else(|_| "?".into(), output::count)
+}
+
+const TASKS: &[&str] = &["TASK", "WORKER", "STATE", "EPOCH", "PARTITIONS", "LAG", "IN", "OUT", "BUSY"];
+
+fn task_row(t: &v1::Task) -> Vec<String> {
+    let status = t.status.clone().unwrap_or_default();
+    let account = status.account.unwrap_or_default();
+    vec![
+        json::task_name(status.task.as_ref()),
+        if t.worker_id.is_empty() { "-".into() } else { t.worker_id.clone() },
+        json::state(status.state).into(),
+        status.epoch.to_string(),
+        status.partitions.len().to_string(),
+        lag(task_lag(&status)),
+        output::count(account.records_in),
+        output::count(account.records_out),
+        format!("{:.0}%", status.busy_ratio * 100.0),
+    ]
+}
+
+/// Records between position and end over a task's partitions; -1 when an end is not known.
+pub fn task_lag(status: &v1::TaskStatus) -> i64 {
+    if status.partitions.iter().any(|p| p.end < 0) {
+        return -1;
+    }
+    status.partitions.iter().map(|p| (p.end - p.position).max(0)).sum()
+}
+
+const WORKERS: &[&str] = &["WORKER", "STATE", "TASKS", "EXECUTORS", "SILENT", "CPU", "MEMORY", "HTTP", "VERSION"];
+
+fn worker_row(w: &v1::Worker) -> Vec<String> {
+    vec![
+        w.id.clone(),
+        w.state.clone(),
+        format!("{}/{}", w.tasks, w.capacity),
+        w.executors.to_string(),
+        format!("{} ms", w.silent_ms),
+        format!("{:.1} s", w.cpu_seconds),
+        pelton_config::units::format_size(w.resident_bytes >> 20 << 20),
+        w.http.clone(),
+        w.version.clone(),
+    ]
+}
+
+const INCIDENTS: &[&str] = &["CODE", "SUBJECT", "STOPS", "MESSAGE"];
+
+fn incident_row(i: &v1::Incident) -> Vec<String> {
+    vec![
+        format!("PLT{:04}", i.code),
+        i.subject.clone(),
+        if i.stops_task { "yes".into() } else { "no".into() },
+        i.message.clone(),
+    ]
+}

@@ -1,0 +1,60 @@
+//! `pelton validate` and `pelton schema`: no coordinator, no queue.
+
+use crate::{cli::ValidateArgs, components, exit::Failure, output};
+use pelton_config::Document;
+use pelton_sdk::BuildContext;
+use std::path::{Path, PathBuf};
+
+/// A definition file that was read and checked.
+pub struct Definitions {
+    /// Its name, for messages.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// Its documents.
+    pub documents: Vec<Document>,
+    /// Folder of the file: where relative paths and models start.
+    pub folder: PathBuf,
+}
+
+/// Read and check a definition file.
+///
+/// # Errors
+/// A file that cannot be read, or every mistake in it with its place.
+pub fn read(path: &Path, models: Option<&Path>) -> Result<Definitions, Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::bad(format!("cannot read {name}: {e}")))?;
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let folder = folder.canonicalize().unwrap_or(folder);
+    let registry = components::for_checks(&folder);
+    let context = BuildContext::detached(models.unwrap_or(&folder));
+    let env = |variable: &str| std::env::var(variable).ok();
+    let documents = pelton_config::parse(&name, &text, &registry, &context, &env)
+        .map_err(|report| Failure::bad(format!("{}\n{}", report.summary(), report.render(&text).trim_end())))?;
+    Ok(Definitions { name, text, documents, folder })
+}
+
+/// `pelton validate`
+pub fn validate(args: &ValidateArgs) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    for path in &args.files {
+        match read(path, args.models.as_deref()) {
+            Ok(found) => {
+                for document in &found.documents {
+                    output::print(&format!("{}: {} {} is valid", found.name, document.kind, document.name()));
+                }
+            }
+            Err(failure) => failures.push(failure.message),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::bad(failures.join("\n"))) }
+}
+
+/// `pelton schema`
+pub fn schema() -> Result<(), Failure> {
+    let registry = components::for_checks(Path::new("."));
+    output::value(&pelton_config::schema(&registry), crate::cli::Format::Json)
+}
