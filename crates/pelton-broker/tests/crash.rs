@@ -240,6 +240,8 @@ impl Told {
     }
 
     fn check<S: SegmentStore>(&self, broker: &Broker<S>) {
+        // Records of the transaction that was being decided when the broker stopped: seen, or not.
+        let mut undecided_seen = Vec::new();
         for partition in 0..3 {
             let all = read(broker, partition, Isolation::ReadUncommitted);
             let committed = read(broker, partition, Isolation::ReadCommitted);
@@ -255,7 +257,7 @@ impl Told {
                         let (_, core) = broker.state().find("t", partition).unwrap();
                         assert!(is_seen || *offset >= core.stable_offset(), "committed {value} is not seen");
                     }
-                    Fate::Undecided => {}
+                    Fate::Undecided => undecided_seen.push(is_seen),
                 }
             }
         }
@@ -387,9 +389,13 @@ proptest! {
             told.check(&broker);
         }
         left.set(usize::MAX);
-        let store = broker.store().clone();
-        let restarted = start(store.clone());
+        let restarted = start(broker.store().clone());
         told.check(&restarted);
+        prop_assert!(restarted.state().transactions().unfinished().is_empty());
+        if broker.state().transactions().unfinished().is_empty() {
+            // Nothing was left to finish: what lived on and what was rebuilt are the same.
+            prop_assert_eq!(visible_state(&broker), visible_state(&restarted));
+        }
         // And once more: recovery itself changes nothing that was told, and is idempotent.
         let again = start(restarted.store().clone());
         prop_assert_eq!(visible_state(&again), visible_state(&restarted));

@@ -69,7 +69,7 @@ pub enum Answer<R> {
     /// Send nothing (a produce request with acks=0).
     Nothing,
     /// Records to read and send, or to wait for.
-    Fetch(FetchPlanner, FetchPlan<R>),
+    Fetch(Box<FetchPlanner>, FetchPlan<R>),
 }
 
 /// Decides about a request and stores what it asks for.
@@ -95,7 +95,7 @@ pub fn handle<S: SegmentStore>(
         RequestKind::Fetch(fetch) => {
             let planner = FetchPlanner::new(fetch);
             let plan = planner.plan(broker);
-            return Answer::Fetch(planner, plan);
+            return Answer::Fetch(Box::new(planner), plan);
         }
         RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(metadata::api_versions()),
         RequestKind::Metadata(r) => ResponseKind::Metadata(metadata::metadata(broker, r, version, address)),

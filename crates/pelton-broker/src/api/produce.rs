@@ -13,8 +13,11 @@ use crate::store::SegmentStore;
 pub struct CheckedProduce {
     transactional_id: Option<String>,
     acks: i16,
-    topics: Vec<(TopicName, Vec<(i32, Result<Batch, Code>)>)>,
+    topics: Vec<(TopicName, Vec<CheckedPartition>)>,
 }
+
+/// Partition index, and its batch or why it is none.
+type CheckedPartition = (i32, Result<Batch, Code>);
 
 impl CheckedProduce {
     pub(super) fn new(request: ProduceRequest) -> Self {
