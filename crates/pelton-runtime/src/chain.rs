@@ -167,20 +167,26 @@ impl Chain {
         })
     }
 
-    /// Build every operator anew and set the books back to `accounts`: the task returns to its last commit.
+    /// Build every operator anew: what they held is forgotten.
     ///
     /// # Errors
     /// An operator that was built before cannot be built now, a model file that vanished for example.
-    pub fn reset(&mut self, accounts: &[Account]) -> Result<(), (String, OptionError)> {
-        for (index, node) in self.nodes.iter_mut().enumerate() {
+    pub fn reset(&mut self) -> Result<(), (String, OptionError)> {
+        for node in &mut self.nodes {
             node.operator = node.factory.build(&node.options, &self.context).map_err(|errors| {
                 let error =
                     errors.into_iter().next().unwrap_or_else(|| OptionError::at("", "cannot be built"));
                 (node.name.clone(), error)
             })?;
-            node.account = accounts.get(index).copied().unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Set the operators' books, in order; an operator without an entry starts anew.
+    pub fn set_accounts(&mut self, accounts: &[Account]) {
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            node.account = accounts.get(index).copied().unwrap_or_default();
+        }
     }
 
     /// The first operator whose books do not balance.

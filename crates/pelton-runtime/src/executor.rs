@@ -336,7 +336,8 @@ impl Executor {
 impl Running {
     fn busy_ratio(&mut self, now: Instant) -> f64 {
         let busy = std::mem::take(&mut self.busy).as_secs_f64();
-        let passed = now.saturating_duration_since(std::mem::replace(&mut self.busy_since, now)).as_secs_f64();
+        let passed =
+            now.saturating_duration_since(std::mem::replace(&mut self.busy_since, now)).as_secs_f64();
         if passed > 0.0 { (busy / passed).min(1.0) } else { 0.0 }
     }
 

@@ -34,15 +34,27 @@ impl Metrics {
     /// When one of these names was registered otherwise before.
     pub fn register(metrics: &pelton_telemetry::Metrics) -> Result<Metrics, MetricError> {
         Ok(Metrics {
-            records_in: metrics.counters("pelton_records_in_total", "Records delivered by sources.", PIPELINE)?,
+            records_in: metrics.counters(
+                "pelton_records_in_total",
+                "Records delivered by sources.",
+                PIPELINE,
+            )?,
             records_out: metrics.counters("pelton_records_out_total", "Records taken by sinks.", PIPELINE)?,
-            dropped: metrics.counters("pelton_records_dropped_total", "Records dropped on purpose.", REASON)?,
+            dropped: metrics.counters(
+                "pelton_records_dropped_total",
+                "Records dropped on purpose.",
+                REASON,
+            )?,
             dead_lettered: metrics.counters(
                 "pelton_records_dlq_total",
                 "Records set aside with their cause.",
                 PIPELINE,
             )?,
-            expanded: metrics.counters("pelton_records_expanded_total", "Extra copies of records.", PIPELINE)?,
+            expanded: metrics.counters(
+                "pelton_records_expanded_total",
+                "Extra copies of records.",
+                PIPELINE,
+            )?,
             commits: metrics.counters("pelton_commits_total", "Commits of work by result.", RESULT)?,
             commit_seconds: metrics.histograms(
                 "pelton_commit_duration_seconds",

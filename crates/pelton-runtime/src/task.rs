@@ -3,9 +3,10 @@
 //! A task is a value with a [`Task::step`]: a thread, a test or a simulation calls it. What to do when is decided by
 //! the machine of `pelton-checkpoint`; this file carries its actions out and tells it what came of them.
 
+mod work;
+
 use crate::{
-    chain::{Chain, LostRecords, Output},
-    dead_letter::dead_letter,
+    chain::Chain,
     outputs::OutputQueue,
     plan::StagePlan,
     positions::PositionStore,
@@ -14,13 +15,11 @@ use crate::{
     trouble,
 };
 use pelton_checkpoint::{Action, Delivery, Event, Failure, Grant, Machine, Positions};
-use pelton_sdk::{Budget, Failed, Polled};
-use pelton_telemetry::batch::BatchSpan;
-use pelton_types::{Account, Code, Incident};
+use pelton_sdk::Budget;
+use pelton_types::{Account, Incident};
 use std::{
     collections::VecDeque,
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -93,7 +92,10 @@ pub struct Task {
     turn: usize,
 
     account: Account,
-    settled: Settled,
+    /// As of the last commit that is known to have succeeded: what a rewind goes back to.
+    settled: Books,
+    /// As of the cut whose commit is under way.
+    cut: Option<Books>,
     committed: Positions,
     commits: u64,
     progress: Progress,
@@ -101,9 +103,9 @@ pub struct Task {
     outcome: Option<Outcome>,
 }
 
-/// The books as of the last commit.
+/// The books as of a cut.
 #[derive(Default)]
-struct Settled {
+struct Books {
     account: Account,
     operators: Vec<Account>,
 }
@@ -137,7 +139,8 @@ impl Task {
             dirty: false,
             turn: 0,
             account: Account::default(),
-            settled: Settled::default(),
+            settled: Books::default(),
+            cut: None,
             committed: Vec::new(),
             commits: 0,
             progress: Progress::default(),
@@ -271,6 +274,8 @@ impl Task {
 
     fn start_work(&mut self, positions: Positions, now: Instant) {
         self.committed.clone_from(&positions);
+        self.account = self.settled.account;
+        self.chain.set_accounts(&self.settled.operators);
         self.ended = false;
         for slot in &mut self.sources {
             let at: Positions =
@@ -292,9 +297,8 @@ impl Task {
     fn undo(&mut self) {
         self.pause_work();
         self.all_outputs().for_each(OutputQueue::clear);
-        self.account = self.settled.account;
         self.dirty = false;
-        if let Err((operator, error)) = self.chain.reset(&self.settled.operators) {
+        if let Err((operator, error)) = self.chain.reset() {
             let incident = trouble::cannot_build(&operator, &error);
             self.tell(Event::WorkFailed(incident));
         }
@@ -382,213 +386,13 @@ impl Task {
             self.commits += 1;
             self.progress.commits += 1;
             self.committed = self.positions.last_committed().to_vec();
+            if let Some(books) = self.cut.take() {
+                self.settled = books;
+            }
         } else {
             self.progress.commits_failed += 1;
         }
         self.progress.commit_seconds.extend(took.map(|t| t.as_secs_f64()));
-    }
-
-    /// One round of reading, processing and writing.
-    fn work(&mut self, now: Instant) -> bool {
-        let result = self.try_work(now);
-        match result {
-            Ok(progressed) => progressed,
-            Err(incident) => {
-                if incident.stops_task {
-                    tracing::error!(task = %self.grant.task, epoch = self.grant.epoch, code = %incident.code, "{incident}");
-                } else {
-                    tracing::warn!(task = %self.grant.task, epoch = self.grant.epoch, code = %incident.code, "{incident}");
-                }
-                self.incident = Some(incident.clone());
-                self.tell(Event::WorkFailed(incident));
-                true
-            }
-        }
-    }
-
-    fn try_work(&mut self, now: Instant) -> Result<bool, Incident> {
-        let mut out = Output::default();
-        let again = self.chain.poll(now, &mut out).map_err(|lost| panicked(&lost))?;
-        self.progress.poll_again = again;
-        let mut progressed = self.deliver(out)?;
-        progressed |= self.push()?;
-        let blocked = self.outputs.iter().any(|o| !o.is_empty())
-            || self.dead_letters.as_ref().is_some_and(|o| !o.is_empty())
-            || !self.chain.ready();
-        self.progress.blocked = blocked;
-        if self.reading && !blocked {
-            progressed |= self.read(now)?;
-        }
-        if self.cutting && self.chain.held() == 0 && !blocked {
-            progressed = true;
-            self.cutting = false;
-            self.check_books()?;
-            let positions = self.read_positions();
-            self.settling();
-            self.tell(Event::CutDone { positions });
-        }
-        if self.flushing {
-            progressed |= self.poll_flush();
-        }
-        Ok(progressed)
-    }
-
-    /// Poll the sources, each in its turn, until one gives a batch.
-    fn read(&mut self, now: Instant) -> Result<bool, Incident> {
-        let count = self.sources.len();
-        for i in 0..count {
-            let index = (self.turn + i) % count;
-            let slot = &mut self.sources[index];
-            if slot.ended {
-                continue;
-            }
-            match slot.source.poll(self.options.budget) {
-                Ok(Polled::Batch(batch)) => {
-                    self.turn = index + 1;
-                    self.take_batch(index, batch, now)?;
-                    return Ok(true);
-                }
-                Ok(Polled::Pending) => {}
-                Ok(Polled::End) => slot.ended = true,
-                Err(e) if e.kind == pelton_sdk::ErrorKind::Retry => {
-                    let incident = trouble::of_end(&e, &slot.spec.name);
-                    tracing::warn!(task = %self.grant.task, code = %incident.code, "{incident}");
-                    self.incident = Some(incident);
-                }
-                Err(e) => return Err(trouble::of_end(&e, &slot.spec.name)),
-            }
-        }
-        if !self.ended && self.sources.iter().all(|slot| slot.ended) {
-            self.ended = true;
-            self.reading = false;
-            self.tell(Event::SourceEnded);
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
-    fn take_batch(
-        &mut self,
-        source: usize,
-        batch: pelton_types::Batch,
-        now: Instant,
-    ) -> Result<(), Incident> {
-        let records = batch.len() as u64;
-        self.dirty = true;
-        self.incident = None;
-        self.account.records_in += records;
-        self.progress.records_in += records;
-        let span = BatchSpan {
-            pipeline: &self.grant.task.pipeline.name,
-            task: &self.name,
-            epoch: self.grant.epoch,
-            system: &self.plan.sources[self.sources[source].index].connector,
-            topic: &batch.partition.topic,
-            partition: batch.partition.index,
-            first_offset: batch.records.first().map_or(-1, |r| r.offset),
-            records: batch.len(),
-        }
-        .open();
-        let mut out = Output::default();
-        let source = self.sources[source].index;
-        span.in_scope(|| self.chain.process(source, batch, now, &mut out)).map_err(|lost| panicked(&lost))?;
-        self.deliver(out)?;
-        self.push()?;
-        Ok(())
-    }
-
-    /// Book and queue what left the chain.
-    fn deliver(&mut self, out: Output) -> Result<bool, Incident> {
-        if out.is_empty() {
-            return Ok(false);
-        }
-        self.account.filtered += out.filtered;
-        self.account.expanded += out.expanded;
-        self.progress.filtered += out.filtered;
-        self.progress.expanded += out.expanded;
-        for (sink, batch) in out.sinks {
-            let output = &mut self.outputs[sink];
-            self.chain.taps.offer(output.name(), true, &batch);
-            output.add(batch);
-        }
-        for rejected in out.rejected {
-            self.reject(&rejected.operator, rejected.failed)?;
-        }
-        Ok(true)
-    }
-
-    /// A record that cannot be processed: kept with its cause, or the end of this task.
-    fn reject(&mut self, operator: &str, failed: Failed) -> Result<(), Incident> {
-        let Some(letters) = &mut self.dead_letters else {
-            return Err(trouble::poison(operator, &failed));
-        };
-        let letter = dead_letter(&failed.record, operator, &failed.cause);
-        self.account.dead_lettered += letter.len() as u64;
-        self.progress.dead_lettered += letter.len() as u64;
-        letters.add(letter);
-        Ok(())
-    }
-
-    /// Give the sinks what they take.
-    fn push(&mut self) -> Result<bool, Incident> {
-        let mut taken = 0;
-        let mut refused = Vec::new();
-        for output in self.outputs.iter_mut().filter(|o| !o.is_empty()) {
-            let report = output.push().map_err(|e| trouble::of_end(&e, output.name()))?;
-            taken += report.taken;
-            refused.extend(report.refused.into_iter().map(|f| (output.name().to_owned(), f)));
-        }
-        self.account.records_out += taken;
-        self.progress.records_out += taken;
-        for (sink, failed) in refused {
-            self.reject(&sink, failed)?;
-        }
-        if let Some(letters) = self.dead_letters.as_mut().filter(|o| !o.is_empty()) {
-            let report = letters.push().map_err(|e| trouble::of_end(&e, "the dead-letter sink"))?;
-            taken += report.taken;
-            if let Some(failed) = report.refused.first() {
-                return Err(trouble::dead_letter_refused(failed));
-            }
-        }
-        Ok(taken > 0)
-    }
-
-    fn poll_flush(&mut self) -> bool {
-        for output in self.outputs.iter_mut().chain(self.dead_letters.as_mut()) {
-            match output.poll_flush() {
-                Poll::Pending => return false,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(e)) => {
-                    let incident = trouble::of_end(&e, output.name());
-                    tracing::warn!(task = %self.grant.task, code = %incident.code, "{incident}");
-                    self.flushing = false;
-                    self.incident = Some(incident.clone());
-                    self.tell(Event::FlushFailed(trouble::failure(&e, incident)));
-                    return true;
-                }
-            }
-        }
-        self.flushing = false;
-        self.tell(Event::FlushDone);
-        true
-    }
-
-    /// At a cut nothing is in flight, so every book must balance exactly.
-    fn check_books(&self) -> Result<(), Incident> {
-        if self.account.imbalance() != 0 {
-            return Err(trouble::imbalance("the task", self.account));
-        }
-        match self.chain.imbalance() {
-            Some((operator, account)) => Err(trouble::imbalance(operator, account)),
-            None => Ok(()),
-        }
-    }
-
-    /// The books at the cut are those of the commit that follows; a failed flush or commit undoes to the one before.
-    fn settling(&mut self) {
-        self.dirty = false;
-        self.settled =
-            Settled { account: self.account, operators: self.chain.accounts().map(|(_, a)| a).collect() };
     }
 
     fn wake_at(&self, now: Instant) -> Option<Instant> {
@@ -635,17 +439,5 @@ impl Task {
             progress: self.progress.take(),
             incident,
         }
-    }
-}
-
-fn panicked(lost: &LostRecords) -> Incident {
-    Incident {
-        code: Code::OperatorPanic,
-        message: format!(
-            "operator `{}` panicked with {} records in flight: {}",
-            lost.operator, lost.held, lost.message
-        ),
-        remedy: "they are read again from the last commit; if it happens again, fix or remove the operator and apply".into(),
-        stops_task: false,
     }
 }

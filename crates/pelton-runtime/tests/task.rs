@@ -13,7 +13,9 @@ fn everything_read_is_written_and_committed_in_order() {
     queue.fill(2, 60);
     let mut bench = Bench::new(&queue);
     bench.start(plan("", false), 2, 1);
-    bench.until("both partitions are committed", |b| committed(&b.queue, 0) == 30 && committed(&b.queue, 1) == 30);
+    bench.until("both partitions are committed", |b| {
+        committed(&b.queue, 0) == 30 && committed(&b.queue, 1) == 30
+    });
     let out = queue.with(|shelf| shelf.out.clone());
     assert_eq!(out.len(), 60);
     for key in ["k0", "k1"] {
@@ -50,6 +52,16 @@ fn a_failed_flush_goes_back_to_the_last_commit_and_loses_nothing() {
     out.dedup();
     assert_eq!(out, (0..50).map(|n| format!("v{n}")).collect::<Vec<_>>());
     assert!(queue.with(|shelf| shelf.taken.len()) > 50, "the records were given to the sink again");
+    bench.until("the books are settled", |b| {
+        let shown = &b.board.all()[0];
+        shown.commits > 0 && shown.pending == 0 && shown.account.records_in > 0
+    });
+    let account = bench.board.all()[0].account;
+    assert_eq!(
+        (account.records_in, account.records_out, account.imbalance()),
+        (50, 50, 0),
+        "each is booked once"
+    );
 }
 
 #[test]
@@ -144,7 +156,10 @@ fn a_panic_is_narrowed_down_to_the_record_at_fault() {
     bench.until("all is committed", |b| committed(&b.queue, 0) == 10);
     assert_eq!(queue.out(), ["v0", "v1", "v2", "v3", "v6", "v7", "v8", "v9"]);
     let (value, headers) = queue.with(|shelf| shelf.letters[0].clone());
-    assert_eq!((value.as_str(), headers[0].1.as_str()), ("panic", "the operator panicked: cannot bear panic"));
+    assert_eq!(
+        (value.as_str(), headers[0].1.as_str()),
+        ("panic", "the operator panicked: cannot bear panic")
+    );
 }
 
 #[test]

@@ -8,9 +8,9 @@ use pelton_runtime::{
     plan::{Input, OperatorPlan, SinkPlan, SourcePlan},
 };
 use pelton_sdk::{
-    Budget, BuildContext, Collector, Committed, Connector, ConnectorFactory, EndError, Lag, Offsets, Operator,
-    OperatorFactory, OperatorShape, OptionError, Polled, Pushed, Registry, Scope, Sink, SinkSpec, Source,
-    SourceShape, SourceSpec, TopicCatalog, Wake,
+    Budget, BuildContext, Collector, Committed, Connector, ConnectorFactory, EndError, Lag, Offsets,
+    Operator, OperatorFactory, OperatorShape, OptionError, Polled, Pushed, Registry, Scope, Sink, SinkSpec,
+    Source, SourceShape, SourceSpec, TopicCatalog, Wake,
 };
 use pelton_types::{Batch, Code, Offset, Partition, PipelineName, Record, Span, TaskId};
 use serde_json::Value;
@@ -85,8 +85,7 @@ impl Source for QueueSource {
             let mut batch = Batch::new(partition.clone());
             for (n, (k, v)) in log.iter().enumerate().skip(from).take(budget.records) {
                 let (key, value) = (batch.put(Some(k.as_bytes())), batch.put(Some(v.as_bytes())));
-                let record =
-                    Record { key, value, headers: Span::NULL, timestamp_ms: 1, offset: n as Offset };
+                let record = Record { key, value, headers: Span::NULL, timestamp_ms: 1, offset: n as Offset };
                 batch.records.push(record);
             }
             batch.mark_origin();
@@ -362,7 +361,13 @@ pub fn plan(operator: &str, dead_letters: bool) -> StagePlan {
 }
 
 pub fn task() -> TaskId {
-    TaskId { pipeline: PipelineName::new("default", "p"), uuid: "u".into(), stage: 0, generation: 1, index: 0 }
+    TaskId {
+        pipeline: PipelineName::new("default", "p"),
+        uuid: "u".into(),
+        stage: 0,
+        generation: 1,
+        index: 0,
+    }
 }
 
 impl Bench {
