@@ -4,7 +4,6 @@ use super::{Books, Task};
 use crate::{
     chain::{LostRecords, Output},
     dead_letter::dead_letter,
-    outputs::OutputQueue,
     trouble,
 };
 use pelton_checkpoint::Event;
