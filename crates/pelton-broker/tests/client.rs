@@ -1,4 +1,5 @@
 //! The broker as a real Kafka client (librdkafka) sees it.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

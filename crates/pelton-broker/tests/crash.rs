@@ -1,4 +1,5 @@
 //! Whatever is asked of the broker, and wherever it stops: what was acknowledged is there afterwards.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

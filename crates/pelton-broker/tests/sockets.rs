@@ -1,4 +1,5 @@
 //! What strangers may send to the port.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
