@@ -32,6 +32,9 @@ const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
 /// the harm of one that does not.
 const IDLE_STEP: Duration = Duration::from_millis(500);
 
+/// Warm parts nobody asked for are dropped after this: the coordinator changed its mind.
+const KEEP_WARM: Duration = Duration::from_secs(60);
+
 /// The partitions of a task, by name of the source.
 pub type AssignedPartitions = BTreeMap<String, Vec<Partition>>;
 
@@ -169,9 +172,17 @@ pub struct Executor {
     options: ExecutorOptions,
     commands: Receiver<Command>,
     workshop: Workshop,
-    warm: HashMap<TaskId, (u64, AssignedPartitions, Parts)>,
+    warm: HashMap<TaskId, Warm>,
     tasks: Vec<Running>,
     stopped: bool,
+}
+
+/// Parts made ahead of a grant.
+struct Warm {
+    revision: u64,
+    partitions: AssignedPartitions,
+    parts: Parts,
+    until: Instant,
 }
 
 /// Sends commands to an executor.
@@ -214,6 +225,7 @@ impl Executor {
     /// Step every task once.
     pub fn step(&mut self, now: Instant) -> Step {
         self.obey(now);
+        self.warm.retain(|_, warm| now < warm.until);
         let mut progressed = false;
         let mut until: Option<Instant> = None;
         for running in &mut self.tasks {
@@ -250,7 +262,7 @@ impl Executor {
 
     fn execute(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Warm { task, plan, partitions } => self.warm_up(task, &plan, partitions),
+            Command::Warm { task, plan, partitions } => self.warm_up(task, &plan, partitions, now),
             Command::Start { grant, plan, partitions } => self.start(grant, plan, partitions, now),
             Command::Confirmed { task, newest } => {
                 for running in self.tasks.iter_mut().filter(|r| r.task.grant().task == task) {
@@ -284,12 +296,13 @@ impl Executor {
         }
     }
 
-    fn warm_up(&mut self, task: TaskId, plan: &StagePlan, partitions: AssignedPartitions) {
+    fn warm_up(&mut self, task: TaskId, plan: &StagePlan, partitions: AssignedPartitions, now: Instant) {
         // A task that cannot be made says so when it is granted.
         if let Ok(mut parts) = self.workshop.make(&task, plan, &partitions) {
             parts.warm();
             let snapshot = empty_snapshot(&task, 0, plan.revision, TaskState::Warm, None);
-            self.warm.insert(task, (plan.revision, partitions, parts));
+            let until = now + KEEP_WARM;
+            self.warm.insert(task, Warm { revision: plan.revision, partitions, parts, until });
             (self.options.events)(ExecutorEvent::Changed(Box::new(snapshot)));
         }
     }
@@ -301,12 +314,9 @@ impl Executor {
         }
         // An older grant of the same task here is over: its successor reads what it committed.
         self.tasks.retain(|r| r.task.grant().task != id);
-        let ready = self
-            .warm
-            .remove(&id)
-            .filter(|(revision, own, _)| *revision == plan.revision && *own == partitions);
-        let made = match ready {
-            Some((_, _, parts)) => Ok(parts),
+        let fits = |warm: &Warm| warm.revision == plan.revision && warm.partitions == partitions;
+        let made = match self.warm.remove(&id).filter(fits) {
+            Some(warm) => Ok(warm.parts),
             None => self.workshop.make(&id, &plan, &partitions),
         };
         match made {

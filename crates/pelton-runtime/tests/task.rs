@@ -238,3 +238,24 @@ fn the_deadline_of_a_release_ends_a_task_whose_sink_is_stuck() {
     bench.until("it lets go", |b| b.ended_as(TaskState::Released));
     assert_eq!(committed(&queue, 0), 0, "what is not stored is not committed");
 }
+
+#[test]
+fn a_warm_task_that_nobody_grants_is_let_go_and_a_granted_one_starts_from_it() {
+    let queue = Queue::default();
+    queue.fill(1, 10);
+    let mut bench = Bench::new(&queue);
+    bench.warm(plan("", false), 1);
+    bench.until("it is warm", |b| b.ended_as(TaskState::Warm));
+    assert_eq!(queue.with(|shelf| shelf.sources), 1);
+    bench.start(plan("", false), 1, 1);
+    bench.until("all is committed", |b| committed(&b.queue, 0) == 10);
+    assert_eq!(queue.with(|shelf| shelf.sources), 1, "no second source was made");
+
+    let queue = Queue::default();
+    let mut bench = Bench::new(&queue);
+    bench.warm(plan("", false), 1);
+    bench.until("it is warm", |b| b.ended_as(TaskState::Warm));
+    bench.now += Duration::from_secs(61);
+    bench.step();
+    assert_eq!(queue.with(|shelf| shelf.sources), 0, "its parts are dropped");
+}

@@ -37,6 +37,8 @@ pub struct Shelf {
     pub flushes: u32,
     pub commits: u32,
     pub max_in_flight: usize,
+    /// Sources that exist.
+    pub sources: usize,
 }
 
 #[derive(Clone, Default)]
@@ -104,6 +106,12 @@ impl Source for QueueSource {
     }
     fn stop(&mut self) {
         self.at.clear();
+    }
+}
+
+impl Drop for QueueSource {
+    fn drop(&mut self) {
+        self.queue.with(|shelf| shelf.sources -= 1);
     }
 }
 
@@ -208,6 +216,7 @@ struct QueueConnector(Queue);
 
 impl Connector for QueueConnector {
     fn source(&mut self, _: &SourceSpec) -> Result<Box<dyn Source>, EndError> {
+        self.0.with(|shelf| shelf.sources += 1);
         Ok(Box::new(QueueSource { queue: self.0.clone(), at: BTreeMap::new(), turn: 0 }))
     }
     fn sink(&mut self, spec: &SinkSpec) -> Result<Box<dyn Sink>, EndError> {
@@ -396,6 +405,12 @@ impl Bench {
         let grant = Grant { task: task(), epoch, term: 1, virgin: epoch == 1, partitions: own.clone() };
         let partitions = BTreeMap::from([("in".to_owned(), own)]);
         self.handle.send(Command::Start { grant, plan: Arc::new(plan), partitions });
+    }
+
+    pub fn warm(&mut self, plan: StagePlan, partitions: i32) {
+        let own: Vec<_> = (0..partitions).map(|i| Partition::new("in", i)).collect();
+        let partitions = BTreeMap::from([("in".to_owned(), own)]);
+        self.handle.send(Command::Warm { task: task(), plan: Arc::new(plan), partitions });
     }
 
     /// Step and let time pass until `done`, for at most ten simulated seconds.
