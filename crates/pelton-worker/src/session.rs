@@ -377,6 +377,9 @@ impl Worker {
     }
 
     fn warm(&mut self, grant: v1::Grant) {
+        if self.draining {
+            return;
+        }
         let partitions = assigned(&grant.sources);
         let Ok(task) = task_id(grant.task) else { return };
         if let Ok(plan) = self.ledger.plan(&task.uuid, grant.revision) {
@@ -397,6 +400,10 @@ impl Worker {
         if let Err(refused) = self.ledger.grant(grant.term, &task, grant.epoch, grant.revision) {
             tracing::warn!(%task, epoch = grant.epoch, term = grant.term, ?refused, "a grant was refused");
             return None;
+        }
+        if self.draining {
+            // Granted before the coordinator knew: its executor would never be told to let go of it.
+            return Some(empty_snapshot(&task, grant.epoch, grant.revision, TaskState::Released, None));
         }
         match self.ledger.plan(&task.uuid, grant.revision) {
             Ok(plan) => {
