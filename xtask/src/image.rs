@@ -67,12 +67,35 @@ pub fn build(options: &Options) -> Result<String, String> {
     Ok(format!("{} is built, {:.1} MB", options.tag, bytes / 1e6))
 }
 
-/// The flag goes to the binary alone, so no dependency is compiled again for it.
+/// Builds the static binary and leaves what `cargo build` put at its place as it was.
+///
+/// The flag goes to the binary alone, so no dependency is compiled again for it. Cargo writes both kinds to one path:
+/// the dynamic one is set aside and put back, for whoever runs it.
 fn static_binary(profile: &str) -> Result<PathBuf, String> {
+    // Cargo's `dev` profile builds to `debug`.
+    let folder = shell::target().join(if profile == "dev" { "debug" } else { profile });
+    let (built, aside) = (folder.join("pelton"), folder.join("pelton.aside"));
+    let fixed = shell::target().join("pelton-static");
+    let problem = |path: &Path, cause: std::io::Error| format!("{}: {cause}", path.display());
+    // One from an earlier run that was ended midway is stale.
+    if aside.exists() {
+        fs::remove_file(&aside).map_err(|cause| problem(&aside, cause))?;
+    }
+    let was_there = built.exists();
+    if was_there {
+        fs::hard_link(&built, &aside).map_err(|cause| problem(&aside, cause))?;
+    }
     let mut cargo =
         shell::cargo(["rustc", "--locked", "--package", "pelton", "--bin", "pelton", "--profile", profile]);
-    shell::run(cargo.args(["--", "-C", "target-feature=+crt-static"]))?;
-    Ok(shell::target().join(profile).join("pelton"))
+    let compiled = shell::run(cargo.args(["--", "-C", "target-feature=+crt-static"]));
+    // Cargo links anew rather than writing into the file, so the copy behind `aside` is still the old one.
+    let moved = compiled.and_then(|()| fs::copy(&built, &fixed).map_err(|cause| problem(&fixed, cause)));
+    if was_there {
+        fs::rename(&aside, &built).map_err(|cause| problem(&built, cause))?;
+        // Nothing was built: both names are one file, which a rename leaves alone.
+        let _ = fs::remove_file(&aside);
+    }
+    moved.map(|_| fixed)
 }
 
 fn prepare(context: &Path, binary: &Path) -> Result<(), String> {

@@ -23,7 +23,8 @@ exec 9>"$W/kafka-$PORT.lock"; flock 9                    # two callers at once: 
 if alive; then ready; echo "127.0.0.1:$PORT"; exit 0; fi
 if up "$PORT"; then echo "port $PORT is taken by something else" >&2; exit 1; fi
 
-V=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml"); J="$W/kafka-jars-$V"
+# Named after the pom, so that a change of it fetches anew.
+J="$W/kafka-jars-$(cksum <"$here/pom.xml" | cut -d" " -f1)"
 if [ ! -e "$J/.complete" ]; then
   ( flock 8; [ -e "$J/.complete" ] && exit 0
     rm -rf "$J.part" "$J"
