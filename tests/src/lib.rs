@@ -1,4 +1,6 @@
 //! Tests of whole clusters, and what they need: real parts and containers.
 
+pub mod chaos;
 pub mod docker;
 pub mod parts;
+pub mod sim;

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::report::{Done, Report};
 use crate::totals::Totals;
-use crate::{deny, first_run, image, infra, shell};
+use crate::{chaos, deny, first_run, image, infra, shell};
 
 /// What `cargo xtask ci` may be told.
 #[derive(Args, Clone, Debug)]
@@ -64,6 +64,10 @@ fn shipped_binary(report: &mut Report) -> Parts {
         parts.image = report.step("image", ci_image);
     }
     parts.kafka = report.step("real Kafka", infra::Kafka::start);
+    if let (true, Some(kafka)) = (parts.binary, &parts.kafka) {
+        let options = chaos::Options::short(&kafka.bootstrap);
+        report.step("chaos, short form", || chaos::run(&options).map(Done::With));
+    }
     report.step("kcat", || {
         let missing = || Done::Skipped("no kcat: on Debian `apt-get install kcat`".into());
         Ok(if shell::have("kcat") { Done::With(()) } else { missing() })

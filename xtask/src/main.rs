@@ -1,5 +1,7 @@
 //! The commands of this repository, one module each: `cargo xtask --help`.
 
+mod bench;
+mod chaos;
 mod ci;
 mod deny;
 mod first_run;
@@ -23,6 +25,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measures and prints.
+    #[command(subcommand)]
+    Bench(bench::Command),
+    /// Kills workers and the coordinator under load on a real Kafka, and checks what is in the topics.
+    Chaos(chaos::Options),
     /// All checks and tests that this machine has the parts for.
     Ci(ci::Options),
     /// Checks licences, bans and sources of the dependencies against deny.toml.
@@ -37,6 +44,8 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Ci(options) => return ci::run(&options),
+        Command::Bench(command) => bench::run(&command),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Deny => deny::check().map(|outcome| println!("{outcome}")),
         Command::Image(options) => image::build(&options).map(|image| println!("{image}")),
         Command::Infra(command) => infra::run(&command),

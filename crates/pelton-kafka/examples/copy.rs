@@ -1,31 +1,54 @@
-//! Copies a topic with the bare client library and through Pelton's source and sink, in turns, and compares.
+//! Copies a topic with the bare client library and through Pelton's source and sink, in turns, and compares; and the
+//! single steps that `cargo xtask bench copy` compares whole pipelines with.
 //!
-//! `cargo run --release -p pelton-kafka --features bench --example copy -- BOOTSTRAP [RECORDS] [ROUNDS]`
+//! `cargo run --release -p pelton-kafka --features bench --example copy -- BOOTSTRAP compare [RECORDS] [ROUNDS]`
 
 use pelton_kafka::bench::{bare_copy, create_topic, ends_copy, fill, median, unique};
 use std::error::Error;
 
-/// Partitions of both topics.
+/// Partitions of all topics.
 const PARTITIONS: u32 = 8;
 /// Bytes of a value.
-const VALUE_BYTES: usize = 280;
+const VALUE_BYTES: usize = 282;
+/// How it is called.
+const USAGE: &str =
+    "copy BOOTSTRAP compare [RECORDS] [ROUNDS] | create TOPIC | fill TOPIC RECORDS | bare FROM TO RECORDS";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let bootstrap = arguments.next().ok_or("say which broker: host:port")?;
-    let records: u64 = arguments.next().map_or(Ok(2_000_000), |n| n.parse())?;
-    let rounds: usize = arguments.next().map_or(Ok(5), |n| n.parse())?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [bootstrap, "create", topic] => create_topic(bootstrap, topic, PARTITIONS),
+        [bootstrap, "fill", topic, records] => {
+            create_topic(bootstrap, topic, PARTITIONS)?;
+            fill(bootstrap, topic, records.parse()?, VALUE_BYTES)
+        }
+        [bootstrap, "bare", from, to, records] => {
+            create_topic(bootstrap, to, PARTITIONS)?;
+            let figures = bare_copy(bootstrap, from, to, PARTITIONS, records.parse()?)?;
+            println!("{}", figures.cpu_seconds);
+            Ok(())
+        }
+        [bootstrap, "compare", rest @ ..] => {
+            let records = rest.first().map_or(Ok(2_000_000), |n| n.parse())?;
+            compare(bootstrap, records, rest.get(1).map_or(Ok(5), |n| n.parse())?)
+        }
+        _ => Err(USAGE.into()),
+    }
+}
+
+fn compare(bootstrap: &str, records: u64, rounds: usize) -> Result<(), Box<dyn Error>> {
     let from = unique("copy-from");
-    create_topic(&bootstrap, &from, PARTITIONS)?;
-    fill(&bootstrap, &from, records, VALUE_BYTES)?;
+    create_topic(bootstrap, &from, PARTITIONS)?;
+    fill(bootstrap, &from, records, VALUE_BYTES)?;
     let (mut bare, mut ends) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         let to = [unique("copy-bare"), unique("copy-ends")];
         for topic in &to {
-            create_topic(&bootstrap, topic, PARTITIONS)?;
+            create_topic(bootstrap, topic, PARTITIONS)?;
         }
-        let a = bare_copy(&bootstrap, &from, &to[0], PARTITIONS, records)?;
-        let b = ends_copy(&bootstrap, &from, &to[1], PARTITIONS, records)?;
+        let a = bare_copy(bootstrap, &from, &to[0], PARTITIONS, records)?;
+        let b = ends_copy(bootstrap, &from, &to[1], PARTITIONS, records)?;
         println!(
             "round {round}: bare {:.0} records per CPU-second ({:.1} s), source and sink {:.0} ({:.1} s), ratio {:.3}",
             a.per_cpu_second(),

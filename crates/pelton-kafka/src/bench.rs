@@ -18,6 +18,7 @@ use serde_json::json;
 use std::{
     error::Error,
     ffi::c_void,
+    fmt::Write,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -82,19 +83,19 @@ pub fn create_topic(bootstrap: &str, topic: &str, partitions: u32) -> Outcome<()
     }
 }
 
-/// Fill a topic with JSON records of about `value_bytes`, keys of 8 bytes where Kafka's partitioner puts them.
+/// Fill a topic with JSON records of `value_bytes` in the manner of an auction's bids: eight members, a price in the
+/// middle, text that compresses by half. Keys have 8 bytes, and records stand where Kafka's partitioner puts them.
 pub fn fill(bootstrap: &str, topic: &str, records: u64, value_bytes: usize) -> Outcome<()> {
     let mut connector = connect(&factory(bootstrap)?);
     let mut sink = sink(&mut *connector, topic, "fill")?;
-    let filler = "x".repeat(value_bytes.saturating_sub(40));
-    let mut id = 0;
+    let (mut id, mut value) = (0, String::new());
     while id < records {
         let mut batch =
             Batch::with_capacity(Partition::new("generated", 0), 2_000, 2_000 * (value_bytes + 8));
         for i in id..(id + 2_000).min(records) {
             let key = batch.put(Some(format!("{:08}", i % 100_000).as_bytes()));
-            let value = batch
-                .put(Some(format!(r#"{{"id":{i},"price":{},"text":"{filler}"}}"#, i % 2_000).as_bytes()));
+            bid(i, value_bytes, &mut value);
+            let value = batch.put(Some(value.as_bytes()));
             batch.records.push(Record {
                 key,
                 value,
@@ -107,6 +108,28 @@ pub fn fill(bootstrap: &str, topic: &str, records: u64, value_bytes: usize) -> O
         push_all(&mut *sink, &batch)?;
     }
     flush(&mut *sink)
+}
+
+/// One value; the same for the same number. `bytes` should be 200 or more.
+fn bid(number: u64, bytes: usize, into: &mut String) {
+    // Knuth's multiplicative hash: numbers and letters that do not repeat, without a generator to carry along.
+    let mut mixed = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let (auction, bidder, price) = (mixed >> 50, (mixed >> 40) & 0xFFF, (mixed >> 20) & 0xF_FFFF);
+    into.clear();
+    // Writing to a string does not fail.
+    let _ = write!(
+        into,
+        r#"{{"kind":"bid","auction":{auction},"bidder":{bidder},"price":{price},"channel":"channel-{}","url":"https://auctions.example/item/{auction}?channel={}","at":{},"extra":""#,
+        bidder % 100,
+        bidder % 100,
+        1_700_000_000_000 + number
+    );
+    while into.len() + 2 < bytes {
+        mixed = mixed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+        // 32 letters and digits: five bits of text a byte.
+        into.push(char::from(b"abcdefghijklmnopqrstuvwxyz234567"[(mixed >> 59) as usize]));
+    }
+    into.push_str("\"}");
 }
 
 /// The client library alone: batches out of one queue, each record produced to the partition it came from, offsets

@@ -1,0 +1,82 @@
+//! The harness behind `cargo xtask chaos`, which starts a Kafka for it and builds what it kills.
+
+use clap::Parser;
+use pelton_tests::chaos::{events::now_ms, plan::Wish, run};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+/// Kills workers and a coordinator under load, and checks what is in the topics afterwards.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What is killed when follows from it; by the clock unless given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Workers killed -9, one after the other.
+    #[arg(long, default_value_t = 20)]
+    kills: usize,
+    /// Times the coordinator is killed -9.
+    #[arg(long, default_value_t = 5)]
+    coordinator_kills: usize,
+    /// Records a second.
+    #[arg(long, default_value_t = 5_000)]
+    rate: u64,
+    /// Partitions of input and output.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: i32,
+    /// Worker processes.
+    #[arg(long, default_value_t = 3)]
+    workers: usize,
+    /// Stretch the pauses to make it last about this long.
+    #[arg(long, default_value_t = 0)]
+    minutes: u64,
+    /// The pipeline's commit interval.
+    #[arg(long, default_value = "1s")]
+    commit_interval: String,
+    /// The `pelton` to kill.
+    #[arg(long)]
+    binary: PathBuf,
+    /// Bootstrap servers of a real Kafka.
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: String,
+    /// Where logs go; a folder for the seed is made new in it.
+    #[arg(long)]
+    folder: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let seed = arguments.seed.unwrap_or_else(|| now_ms().unsigned_abs() % 1_000_000);
+    let Arguments { kills, coordinator_kills, rate, partitions, workers, minutes, .. } = arguments;
+    let again = format!(
+        "cargo xtask chaos --seed {seed} --kills {kills} --coordinator-kills {coordinator_kills} --rate {rate} \
+         --partitions {partitions} --workers {workers} --minutes {minutes} --commit-interval {}",
+        arguments.commit_interval
+    );
+    let folder = arguments.folder.join(seed.to_string());
+    println!("seed {seed}; logs in {}", folder.display());
+    let at_least = Duration::from_secs(minutes * 60);
+    let setting = run::Setting {
+        wish: Wish { seed, workers, kills, coordinator_kills, at_least },
+        rate,
+        partitions,
+        commit_interval: arguments.commit_interval,
+        binary: arguments.binary,
+        kafka: arguments.kafka,
+        folder: folder.clone(),
+    };
+    let failed = match run::run(&setting) {
+        Ok(report) => {
+            print!("{report}");
+            report.faults().len()
+        }
+        Err(trouble) => {
+            eprintln!("chaos: {trouble}");
+            1
+        }
+    };
+    if failed > 0 {
+        eprintln!("chaos failed; logs are in {}; the same again: {again}", folder.display());
+        return ExitCode::FAILURE;
+    }
+    println!("every id is in the output, and the first occurrences of each key rise");
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,238 @@
+//! The processes of a run. Each ends when its standard input closes, so none outlives the harness, whatever ends that.
+
+use super::topics::{Topics, Trouble};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Name of the pipeline.
+pub const PIPELINE: &str = "chaos";
+/// A worker finishes within 30 s of a SIGTERM; some more for a loaded machine.
+const END: Duration = Duration::from_secs(40);
+/// Time between two looks.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Coordinator and workers.
+pub struct Fleet {
+    binary: PathBuf,
+    folder: PathBuf,
+    kafka: String,
+    grpc: String,
+    running: BTreeMap<String, Child>,
+}
+
+impl Fleet {
+    /// Nothing runs yet. Logs, data and the definition go into the folder.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn new(binary: &Path, folder: &Path, kafka: &str) -> Result<Fleet, Trouble> {
+        // The coordinator comes back where it was, so its port is chosen here.
+        let grpc = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        Ok(Fleet {
+            binary: binary.to_owned(),
+            folder: folder.to_owned(),
+            kafka: kafka.to_owned(),
+            grpc,
+            running: BTreeMap::new(),
+        })
+    }
+
+    /// Start the coordinator, on the data it had before.
+    ///
+    /// # Errors
+    /// The process does not start.
+    pub fn start_coordinator(&mut self) -> Result<(), Trouble> {
+        let data = self.folder.join("coordinator").display().to_string();
+        let arguments =
+            ["coordinator", "--grpc", &self.grpc, "--http", "127.0.0.1:0", "--kafka", &self.kafka];
+        let command = self.command(&[&arguments[..], &["--data-dir", &data, "--lifeline"]].concat());
+        self.start("coordinator", command)
+    }
+
+    /// Start a worker.
+    ///
+    /// # Errors
+    /// The process does not start.
+    pub fn start_worker(&mut self, index: usize) -> Result<(), Trouble> {
+        let (name, at) = (worker(index), format!("http://{}", self.grpc));
+        let data = self.folder.join(&name).display().to_string();
+        let first = ["worker", "--coordinator", &at, "--http", "127.0.0.1:0", "--kafka", &self.kafka];
+        let rest = ["--executors", "1", "--id", &name, "--data-dir", &data, "--lifeline"];
+        let command = self.command(&[first, rest].concat());
+        self.start(&name, command)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).args(["--log-format", "json"]);
+        command
+    }
+
+    fn start(&mut self, name: &str, mut command: Command) -> Result<(), Trouble> {
+        let log = File::options().create(true).append(true).open(self.folder.join(format!("{name}.log")))?;
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().map_err(|e| format!("{} did not start: {e}", self.binary.display()))?;
+        self.running.insert(name.to_owned(), child);
+        Ok(())
+    }
+
+    /// kill -9.
+    ///
+    /// # Errors
+    /// It had ended by itself, which is a fault of its own.
+    pub fn kill(&mut self, name: &str) -> Result<(), Trouble> {
+        let mut child = self.running.remove(name).ok_or_else(|| format!("{name} does not run"))?;
+        if let Some(status) = child.try_wait()? {
+            return Err(self.died(name, status));
+        }
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Whether all that should run does.
+    ///
+    /// # Errors
+    /// One has ended by itself.
+    pub fn look(&mut self) -> Result<(), Trouble> {
+        let ended =
+            self.running.iter_mut().find_map(|(name, child)| Some((name.clone(), child.try_wait().ok()??)));
+        ended.map_or(Ok(()), |(name, status)| Err(self.died(&name, status)))
+    }
+
+    fn died(&self, name: &str, status: ExitStatus) -> Trouble {
+        let log = self.folder.join(format!("{name}.log"));
+        format!("{name} ended by itself with {status}; its log: {}", log.display()).into()
+    }
+
+    /// Submit the pipeline: a filter that keeps all, at least once.
+    ///
+    /// # Errors
+    /// It is refused, or the coordinator does not answer.
+    pub fn apply(&self, topics: &Topics, commit_interval: &str) -> Result<(), Trouble> {
+        let file = self.folder.join("pipeline.yaml");
+        fs::write(&file, definition(topics, commit_interval))?;
+        self.ask(&["apply", &file.display().to_string()]).map(drop)
+    }
+
+    /// How the tasks are spread, if each runs and no worker has two more than another.
+    pub fn settled(&self, workers: usize, partitions: i32) -> bool {
+        let Ok(tasks) = self.ask(&["get", "tasks", PIPELINE, "-o", "json"]) else { return false };
+        let tasks: Value = serde_json::from_str(&tasks).unwrap_or_default();
+        is_settled(&tasks, workers, usize::try_from(partitions).unwrap_or(0))
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Result<String, Trouble> {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).env("PELTON_COORDINATOR", format!("http://{}", self.grpc));
+        let output = command.stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(format!("pelton {}: {}: {said}", arguments.join(" "), output.status).into());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// SIGTERM to all; workers first, so that they can hand their tasks back.
+    ///
+    /// # Errors
+    /// One does not end in time or ends with a failure.
+    pub fn stop(mut self) -> Result<(), Trouble> {
+        let coordinator = self.running.remove("coordinator");
+        let workers = std::mem::take(&mut self.running);
+        end(workers.into_iter().collect())?;
+        end(coordinator.into_iter().map(|child| ("coordinator".to_owned(), child)).collect())
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for child in self.running.values_mut() {
+            // Ended already is as good.
+            let _ = child.kill().and_then(|()| child.wait().map(drop));
+        }
+    }
+}
+
+/// A worker's name.
+pub fn worker(index: usize) -> String {
+    format!("worker-{index}")
+}
+
+fn end(mut children: Vec<(String, Child)>) -> Result<(), Trouble> {
+    let deadline = Instant::now() + END;
+    for (_, child) in &children {
+        let terminated = Command::new("kill").arg(child.id().to_string()).status()?;
+        if !terminated.success() {
+            return Err(format!("kill {}: {terminated}", child.id()).into());
+        }
+    }
+    let mut trouble = None;
+    for (name, child) in &mut children {
+        let status = loop {
+            match child.try_wait()? {
+                Some(status) => break status,
+                None if Instant::now() > deadline => {
+                    trouble = Some(format!("{name} did not end within {END:?} of a SIGTERM"));
+                    child.kill()?;
+                    break child.wait()?;
+                }
+                None => std::thread::sleep(TICK),
+            }
+        };
+        if !status.success() {
+            trouble.get_or_insert(format!("{name} ended with {status} after a SIGTERM"));
+        }
+    }
+    trouble.map_or(Ok(()), |why| Err(why.into()))
+}
+
+fn definition(topics: &Topics, commit_interval: &str) -> String {
+    let (input, output) = (&topics.input, &topics.output);
+    format!(
+        "apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: {{ name: {PIPELINE} }}\nspec:\n  \
+         delivery: at-least-once\n  commitInterval: {commit_interval}\n  \
+         sources:\n    in: {{ kafka: {{ topics: [{input}], start: earliest }}, decode: json }}\n  \
+         operators:\n    - {{ name: all, filter: \"to_int!(.id) >= 0\" }}\n  \
+         sinks:\n    out: {{ kafka: {{ topic: {output} }} }}\n"
+    )
+}
+
+fn is_settled(tasks: &Value, workers: usize, wanted: usize) -> bool {
+    let Some(tasks) = tasks.as_array() else { return false };
+    let mut by_worker: BTreeMap<&str, usize> = BTreeMap::new();
+    for task in tasks.iter().filter(|t| t["state"] == "running") {
+        *by_worker.entry(task["worker"].as_str().unwrap_or_default()).or_default() += 1;
+    }
+    let running: usize = by_worker.values().sum();
+    let even = wanted.div_ceil(workers.max(1));
+    running == wanted && tasks.len() == wanted && by_worker.values().all(|held| *held <= even)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn tasks_are_settled_when_all_run_and_are_spread_evenly() {
+        let tasks = |of: &[(&str, &str)]| {
+            Value::Array(of.iter().map(|(w, s)| json!({ "worker": w, "state": s })).collect())
+        };
+        assert!(is_settled(&tasks(&[("a", "running"), ("b", "running"), ("c", "running")]), 3, 3));
+        assert!(!is_settled(&tasks(&[("a", "running"), ("b", "running"), ("b", "running")]), 3, 3), "uneven");
+        assert!(
+            !is_settled(&tasks(&[("a", "running"), ("b", "running"), ("c", "warm")]), 3, 3),
+            "not running"
+        );
+        assert!(!is_settled(&tasks(&[("a", "running")]), 3, 3), "too few");
+        assert!(!is_settled(&Value::Null, 3, 3));
+    }
+}

@@ -1,0 +1,15 @@
+//! Real processes, a real Kafka, kill -9, and a checker that reads topics only: `cargo xtask chaos`.
+//!
+//! One seed makes one [`plan`]; [`run`](run::run) carries it out with a [`load`] on, and [`check`] judges what stands in
+//! the topics afterwards. Everything that was done is kept in an event log.
+
+pub mod check;
+pub mod events;
+pub mod fleet;
+pub mod load;
+pub mod plan;
+pub mod record;
+pub mod report;
+pub mod run;
+pub mod silence;
+pub mod topics;

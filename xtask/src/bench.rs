@@ -1,0 +1,224 @@
+//! `cargo xtask bench`: measures and prints; nothing here passes or fails by a time.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::{chaos, shell};
+
+/// For a run of the pipeline: far more than it takes.
+const LIMIT: Duration = Duration::from_secs(600);
+/// How long nothing must have come before a run ends. Shorter than a commit interval could end it before the last commit.
+const IDLE: &str = "1500ms";
+
+/// What can be measured.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Records per CPU-second of a bare client loop and of pipelines that copy a topic.
+    Copy(Copy),
+}
+
+/// What `cargo xtask bench copy` may be told.
+#[derive(Args, Clone, Debug)]
+pub struct Copy {
+    /// Records of the topic that is copied.
+    #[arg(long, default_value_t = 2_000_000)]
+    records: u64,
+    /// Times each is measured, in turns.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Cargo profile of all that is measured: `release` or `ship`.
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// A real Kafka that runs already, instead of starting one.
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: Option<String>,
+}
+
+/// Measures.
+pub fn run(command: &Command) -> Result<(), String> {
+    let Command::Copy(options) = command;
+    copy(options)
+}
+
+fn copy(options: &Copy) -> Result<(), String> {
+    let profile = options.profile.as_str();
+    let example = ["--package", "pelton-kafka", "--features", "bench", "--example", "copy"];
+    let build = |what: &[&str]| {
+        let common = ["build", "--locked", "--profile", profile];
+        shell::run(&mut shell::cargo(common.iter().chain(what).copied()))
+    };
+    build(&["--package", "pelton"])?;
+    build(&example)?;
+    let own = if options.kafka.is_none() { Some(chaos::started()?) } else { None };
+    let kafka = options.kafka.as_ref().or(own.as_ref().map(|kafka| &kafka.bootstrap)).cloned();
+    let bench = Bench {
+        kafka: kafka.unwrap_or_default(),
+        built: shell::target().join(profile),
+        work: shell::target().join("bench"),
+        records: options.records,
+        source: unique("bench-copy"),
+    };
+    fs::create_dir_all(&bench.work).map_err(|cause| format!("{}: {cause}", bench.work.display()))?;
+    bench.example(&["fill", &bench.source, &options.records.to_string()])?;
+    let mut rounds = Vec::new();
+    for round in 1..=options.rounds {
+        let figures = bench.round()?;
+        println!("round {round}: {figures:?}");
+        rounds.push(figures);
+    }
+    print!("{}", table(&rounds));
+    Ok(())
+}
+
+/// One figure of a round.
+type Figure = fn(&Round) -> f64;
+
+/// Records per CPU-second of one round.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    bare: f64,
+    pass: f64,
+    filter: f64,
+    /// The pipelines' CPU time without the start and the wait at the end.
+    filter_net: f64,
+    pass_net: f64,
+}
+
+struct Bench {
+    kafka: String,
+    built: PathBuf,
+    work: PathBuf,
+    records: u64,
+    source: String,
+}
+
+impl Bench {
+    /// All in turns, so that what a busy machine does to one it does to the others.
+    fn round(&self) -> Result<Round, String> {
+        let bare = self.bare()?;
+        let filter = self.pipeline(Some(".price >= 0"), &self.source)?;
+        let pass = self.pipeline(None, &self.source)?;
+        // The same program on a topic without records: start, connections, and the wait for idleness.
+        let rest = self.pipeline(Some(".price >= 0"), &unique("bench-empty"))?;
+        let rate = |cpu: f64| self.records as f64 / cpu;
+        Ok(Round {
+            bare: rate(bare),
+            pass: rate(pass),
+            filter: rate(filter),
+            filter_net: rate(filter - rest),
+            pass_net: rate(pass - rest),
+        })
+    }
+
+    /// CPU-seconds of the bare loop; its own start is not counted.
+    fn bare(&self) -> Result<f64, String> {
+        let to = unique("bench-bare");
+        let printed = self.example(&["bare", &self.source, &to, &self.records.to_string()])?;
+        printed.trim().parse().map_err(|_| format!("the bare loop printed `{printed}`"))
+    }
+
+    fn example(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut copy = shell::program(self.built.join("examples/copy"));
+        shell::output(copy.args([self.kafka.as_str()].iter().chain(arguments)).stderr(Stdio::inherit()))
+    }
+
+    /// CPU-seconds of a process that runs a pipeline over a topic from start to end.
+    fn pipeline(&self, filter: Option<&str>, from: &str) -> Result<f64, String> {
+        let to = unique("bench-out");
+        for topic in [from, &to] {
+            self.example(&["create", topic])?;
+        }
+        let file = self.work.join("copy.yaml");
+        let text = definition(&to, from, &to, filter);
+        fs::write(&file, text).map_err(|cause| format!("{}: {cause}", file.display()))?;
+        let account = self.pelton(&file)?;
+        let expected = if from == self.source { self.records } else { 0 };
+        if account["emitted"].as_u64() != Some(expected) {
+            return Err(format!("{expected} records should have been copied: {account}"));
+        }
+        account["cpuSeconds"].as_f64().ok_or_else(|| format!("no cpuSeconds in {account}"))
+    }
+
+    fn pelton(&self, file: &Path) -> Result<Value, String> {
+        let mut pelton = shell::program(self.built.join("pelton"));
+        pelton.arg("run").arg(file).args(["--kafka", &self.kafka, "--executors", "1"]);
+        pelton.args(["--until-idle", IDLE, "-o", "json", "--log-level", "warn"]);
+        let printed = shell::within(&mut pelton, LIMIT)?;
+        let account = printed.lines().last().unwrap_or_default();
+        serde_json::from_str(account).map_err(|cause| format!("last line `{account}`: {cause}"))
+    }
+}
+
+fn definition(name: &str, from: &str, to: &str, filter: Option<&str>) -> String {
+    let mut text =
+        format!("apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: {{ name: {name} }}\nspec:\n");
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "  delivery: at-least-once\n  commitInterval: 1s\n  sources:");
+    let _ = writeln!(text, "    in: {{ kafka: {{ topics: [{from}], start: earliest }}, decode: json }}");
+    if let Some(filter) = filter {
+        let _ = writeln!(text, "  operators:\n    - {{ name: all, filter: \"{filter}\" }}");
+    }
+    let _ = writeln!(text, "  sinks:\n    out: {{ kafka: {{ topic: {to} }} }}");
+    text
+}
+
+fn table(rounds: &[Round]) -> String {
+    let figures = |of: Figure| median(rounds.iter().map(of).collect());
+    // A ratio is taken within a round, where both sides had the same machine.
+    let ratio = |of: Figure| median(rounds.iter().map(|r| of(r) / r.bare).collect());
+    let rows: [(&str, Figure); 5] = [
+        ("bare client loop", |r| r.bare),
+        ("pipeline, filter that keeps all", |r| r.filter_net),
+        ("pipeline, no operator", |r| r.pass_net),
+        ("  the same with start and idle time: filter", |r| r.filter),
+        ("  no operator", |r| r.pass),
+    ];
+    let mut text = format!("{:<46} {:>18} {:>7}\n", "median of the rounds", "records/CPU-second", "ratio");
+    for (name, of) in rows {
+        let _ = writeln!(text, "{name:<46} {:>18.0} {:>7.3}", figures(of), ratio(of));
+    }
+    text
+}
+
+/// The middle one; of an even number the higher of the two.
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A name that no earlier run used.
+fn unique(prefix: &str) -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    format!("{prefix}-{}", since.map_or(0, |d| d.as_nanos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_medians_and_ratios_within_rounds() {
+        let round = |bare: f64, filter: f64| Round {
+            bare,
+            filter,
+            pass: filter,
+            filter_net: filter,
+            pass_net: filter,
+        };
+        let shown = table(&[round(100.0, 90.0), round(200.0, 160.0), round(50.0, 20.0)]);
+        let filter = shown.lines().find(|line| line.contains("keeps all")).unwrap();
+        assert!(filter.contains(" 90 ") && filter.ends_with("0.800"), "{shown}");
+    }
+
+    #[test]
+    fn the_definition_without_an_operator_has_none() {
+        assert!(!definition("n", "a", "b", None).contains("operators"));
+        assert!(definition("n", "a", "b", Some(".price >= 0")).contains("filter: \".price >= 0\""));
+    }
+}
