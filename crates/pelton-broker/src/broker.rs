@@ -1,8 +1,10 @@
 //! State and store together: plans are stored, then applied, then answered.
 
+use std::collections::HashMap;
 use std::io;
 
 use crate::code::Code;
+use crate::core::members::{GroupAnswer, Ticket};
 use crate::core::{Effect, Entry, LogId, Plan, State};
 use crate::store::{Replayed, SegmentStore};
 
@@ -14,6 +16,10 @@ pub struct Broker<S> {
     settings: Settings,
     /// Logs that got something new since [`Broker::take_touched`].
     touched: Vec<LogId>,
+    /// Answers nobody has fetched yet.
+    answers: HashMap<Ticket, GroupAnswer>,
+    /// Tickets answered since [`Broker::take_answered`].
+    answered: Vec<Ticket>,
 }
 
 /// What a broker does where a request leaves it open.
@@ -23,11 +29,15 @@ pub struct Settings {
     pub default_partitions: u32,
     /// Whether asking for the metadata of an unknown topic may create it.
     pub auto_create_topics: bool,
+    /// How long the first members of an empty group wait for more, milliseconds; Kafka's
+    /// `group.initial.rebalance.delay.ms`. Without a wait one consumer starts at once, and each further one
+    /// costs a rebalance.
+    pub first_wait_ms: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { default_partitions: 1, auto_create_topics: true }
+        Self { default_partitions: 1, auto_create_topics: true, first_wait_ms: 0 }
     }
 }
 
@@ -42,8 +52,15 @@ impl<S: SegmentStore> Broker<S> {
             Replayed::Entry(entry) => state.apply_entry(&entry),
             Replayed::Batch(log, header) => state.apply_batch(log, &header),
         })?;
-        state.replayed();
-        let mut broker = Self { state, store, settings, touched: Vec::new() };
+        state.replayed(now_ms);
+        let mut broker = Self {
+            state,
+            store,
+            settings,
+            touched: Vec::new(),
+            answers: HashMap::new(),
+            answered: Vec::new(),
+        };
         if broker.state.cluster_id().is_empty() {
             let id = uuid::Uuid::new_v4().simple().to_string();
             broker.execute(Effect::Journal(Entry::Cluster { id }))?;
@@ -100,6 +117,11 @@ impl<S: SegmentStore> Broker<S> {
                 self.touched.push(*log);
             }
             Effect::Journal(entry) => self.store.journal(entry)?,
+            Effect::Group { .. } | Effect::Heard { .. } => {}
+            Effect::Answer { ticket, answer } => {
+                self.answers.insert(*ticket, answer.clone());
+                self.answered.push(*ticket);
+            }
         }
         self.state.apply(&effect);
         Ok(())
@@ -132,6 +154,24 @@ impl<S: SegmentStore> Broker<S> {
                 return;
             }
         }
+    }
+
+    /// Does what the timers of groups ask for. Call about once a second.
+    pub fn expire_groups(&mut self, now_ms: i64) {
+        for group in self.state.members().due(now_ms) {
+            // If the store refuses, the next call tries again.
+            let _ = self.run(self.state.members().plan_expire(&group, now_ms), Code::KafkaStorageError);
+        }
+    }
+
+    /// The answer to a question that had to wait, once.
+    pub fn take_answer(&mut self, ticket: Ticket) -> Option<GroupAnswer> {
+        self.answers.remove(&ticket)
+    }
+
+    /// Tickets answered since the last call.
+    pub fn take_answered(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.answered)
     }
 
     /// Logs that got something new since the last call, for those who wait for it.

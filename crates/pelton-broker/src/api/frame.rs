@@ -35,6 +35,15 @@ pub enum Malformed {
     },
 }
 
+/// Who sent a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    /// The name it gave itself.
+    pub id: String,
+    /// Where it connected from; empty if there is no connection.
+    pub host: String,
+}
+
 /// A decoded request.
 #[derive(Debug)]
 pub enum Request {
@@ -55,6 +64,8 @@ pub enum Request {
         version: i16,
         /// The content.
         kind: Box<RequestKind>,
+        /// Who sent it.
+        client: Client,
     },
     /// A version of `ApiVersions` from the future: the protocol wants a version 0 answer that lists what there is.
     UnsupportedApiVersions {
@@ -94,7 +105,7 @@ impl Request {
         correlation_id: i32,
     ) -> Result<Self, Malformed> {
         let malformed = |reason: String| Malformed::Content { key: api as i16, version, reason };
-        RequestHeader::decode(&mut frame, api.request_header_version(version))
+        let header = RequestHeader::decode(&mut frame, api.request_header_version(version))
             .map_err(|error| malformed(error.to_string()))?;
         shape::check(api, version, &frame).map_err(|error| malformed(error.to_string()))?;
         let kind =
@@ -103,8 +114,21 @@ impl Request {
             RequestKind::Produce(request) => {
                 Self::Produce { correlation_id, version, produce: CheckedProduce::new(request) }
             }
-            kind => Self::Other { correlation_id, version, kind: Box::new(kind) },
+            kind => {
+                let id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
+                let client = Client { id, host: String::new() };
+                Self::Other { correlation_id, version, kind: Box::new(kind), client }
+            }
         })
+    }
+
+    /// The request, coming from `host`.
+    #[must_use]
+    pub fn from_host(mut self, host: &str) -> Self {
+        if let Self::Other { client, .. } = &mut self {
+            host.clone_into(&mut client.host);
+        }
+        self
     }
 
     /// Version of the request; answers have the same.
@@ -135,6 +159,11 @@ fn api_of(response: &ResponseKind) -> ApiKey {
         ResponseKind::ListOffsets(_) => ApiKey::ListOffsets,
         ResponseKind::OffsetCommit(_) => ApiKey::OffsetCommit,
         ResponseKind::OffsetFetch(_) => ApiKey::OffsetFetch,
+        ResponseKind::JoinGroup(_) => ApiKey::JoinGroup,
+        ResponseKind::SyncGroup(_) => ApiKey::SyncGroup,
+        ResponseKind::Heartbeat(_) => ApiKey::Heartbeat,
+        ResponseKind::LeaveGroup(_) => ApiKey::LeaveGroup,
+        ResponseKind::OffsetDelete(_) => ApiKey::OffsetDelete,
         ResponseKind::ListGroups(_) => ApiKey::ListGroups,
         ResponseKind::DescribeGroups(_) => ApiKey::DescribeGroups,
         ResponseKind::DeleteGroups(_) => ApiKey::DeleteGroups,

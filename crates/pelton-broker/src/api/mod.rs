@@ -5,6 +5,7 @@
 
 mod fetch;
 mod frame;
+mod groups;
 mod metadata;
 mod offsets;
 mod produce;
@@ -18,10 +19,12 @@ use kafka_protocol::messages::{ApiKey, RequestKind, ResponseKind};
 use kafka_protocol::protocol::StrBytes;
 
 pub use fetch::{FetchPlan, FetchPlanner};
-pub use frame::{Malformed, Request, encode_fetch, encode_response};
+pub use frame::{Client, Malformed, Request, encode_fetch, encode_response};
 pub use produce::CheckedProduce;
 
 use crate::broker::Broker;
+use crate::code::Code;
+use crate::core::members::{GroupAnswer, Ticket, Turn};
 use crate::store::SegmentStore;
 
 /// The only node there is.
@@ -37,6 +40,10 @@ pub const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::OffsetCommit, 2, 8),
     (ApiKey::OffsetFetch, 1, 7),
     (ApiKey::FindCoordinator, 0, 3),
+    (ApiKey::JoinGroup, 0, 9),
+    (ApiKey::Heartbeat, 0, 4),
+    (ApiKey::LeaveGroup, 0, 5),
+    (ApiKey::SyncGroup, 0, 5),
     (ApiKey::DescribeGroups, 0, 5),
     (ApiKey::ListGroups, 0, 4),
     (ApiKey::ApiVersions, 0, 3),
@@ -50,6 +57,7 @@ pub const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::DeleteGroups, 0, 2),
+    (ApiKey::OffsetDelete, 0, 0),
 ];
 
 /// Where clients reach this broker.
@@ -70,6 +78,8 @@ pub enum Answer<R> {
     Nothing,
     /// Records to read and send, or to wait for.
     Fetch(Box<FetchPlanner>, FetchPlan<R>),
+    /// Wait for [`Broker::take_answer`], then send [`group_response`].
+    Later(Ticket),
 }
 
 /// Decides about a request and stores what it asks for.
@@ -86,7 +96,15 @@ pub fn handle<S: SegmentStore>(
             let response = produce::handle(broker, produce, now_ms);
             return if wants_answer { response_of(ResponseKind::Produce(response)) } else { Answer::Nothing };
         }
-        Request::Other { kind, .. } => *kind,
+        Request::Other { kind, client, .. } => match *kind {
+            RequestKind::JoinGroup(r) => {
+                return group_answer(true, groups::join(broker, r, version, &client, now_ms), version);
+            }
+            RequestKind::SyncGroup(r) => {
+                return group_answer(false, groups::sync(broker, r, now_ms), version);
+            }
+            kind => kind,
+        },
         Request::UnsupportedApiVersions { .. } => {
             return response_of(ResponseKind::ApiVersions(metadata::unsupported_version()));
         }
@@ -101,11 +119,14 @@ pub fn handle<S: SegmentStore>(
         RequestKind::Metadata(r) => ResponseKind::Metadata(metadata::metadata(broker, r, version, address)),
         RequestKind::FindCoordinator(_) => ResponseKind::FindCoordinator(metadata::coordinator(address)),
         RequestKind::ListOffsets(r) => ResponseKind::ListOffsets(offsets::list(broker, r)),
-        RequestKind::OffsetCommit(r) => ResponseKind::OffsetCommit(offsets::commit(broker, r)),
+        RequestKind::OffsetCommit(r) => ResponseKind::OffsetCommit(offsets::commit(broker, r, now_ms)),
         RequestKind::OffsetFetch(r) => ResponseKind::OffsetFetch(offsets::fetch(broker, r)),
-        RequestKind::ListGroups(r) => ResponseKind::ListGroups(offsets::list_groups(broker, &r)),
-        RequestKind::DescribeGroups(r) => ResponseKind::DescribeGroups(offsets::describe_groups(broker, r)),
-        RequestKind::DeleteGroups(r) => ResponseKind::DeleteGroups(offsets::delete_groups(broker, r)),
+        RequestKind::ListGroups(r) => ResponseKind::ListGroups(groups::list(broker, &r)),
+        RequestKind::DescribeGroups(r) => ResponseKind::DescribeGroups(groups::describe(broker, r)),
+        RequestKind::DeleteGroups(r) => ResponseKind::DeleteGroups(groups::delete(broker, r)),
+        RequestKind::OffsetDelete(r) => ResponseKind::OffsetDelete(groups::delete_offsets(broker, &r)),
+        RequestKind::Heartbeat(r) => ResponseKind::Heartbeat(groups::heartbeat(broker, &r, now_ms)),
+        RequestKind::LeaveGroup(r) => ResponseKind::LeaveGroup(groups::leave(broker, &r, version, now_ms)),
         RequestKind::CreateTopics(r) => ResponseKind::CreateTopics(topics::create(broker, r)),
         RequestKind::DeleteTopics(r) => ResponseKind::DeleteTopics(topics::delete(broker, r)),
         RequestKind::CreatePartitions(r) => ResponseKind::CreatePartitions(topics::add_partitions(broker, r)),
@@ -126,6 +147,20 @@ pub fn handle<S: SegmentStore>(
         // The table of supported keys lets nothing else through.
         other => unsupported(&other),
     })
+}
+
+fn group_answer<R>(is_join: bool, turn: Result<Turn<GroupAnswer>, Code>, version: i16) -> Answer<R> {
+    match turn {
+        Ok(Turn::Now(answer)) => response_of(groups::response(answer, version)),
+        Ok(Turn::Later(ticket)) => Answer::Later(ticket),
+        Err(code) => response_of(groups::failed(is_join, code, version)),
+    }
+}
+
+/// The response to a request that had to wait for other members of its group.
+#[must_use]
+pub fn group_response(answer: GroupAnswer, version: i16) -> ResponseKind {
+    groups::response(answer, version)
 }
 
 fn response_of<R>(response: ResponseKind) -> Answer<R> {

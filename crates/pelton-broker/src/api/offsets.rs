@@ -1,8 +1,5 @@
 //! Offsets of logs and of groups.
 
-use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
-use kafka_protocol::messages::describe_groups_response::DescribedGroup;
-use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -15,15 +12,15 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
-    ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, TopicName,
+    ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use super::text;
 use crate::broker::Broker;
 use crate::code::Code;
+use crate::core::members::MemberRef;
 use crate::core::{CommittedOffset, GroupOffset, Groups, Isolation};
 use crate::records;
 use crate::store::{ByteRange, SegmentStore};
@@ -31,6 +28,8 @@ use crate::store::{ByteRange, SegmentStore};
 /// Special timestamps in `ListOffsets`.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
+/// What a failing store means to a committing client: try again.
+const STORE_FAILED: Code = Code::CoordinatorNotAvailable;
 
 pub(super) fn list<S: SegmentStore>(broker: &Broker<S>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let isolation = Isolation::from_wire(request.isolation_level);
@@ -125,6 +124,7 @@ impl CheckedOffsets {
 pub(super) fn commit<S: SegmentStore>(
     broker: &mut Broker<S>,
     request: OffsetCommitRequest,
+    now_ms: i64,
 ) -> OffsetCommitResponse {
     let mut checked = CheckedOffsets::new();
     for topic in request.topics {
@@ -134,17 +134,17 @@ pub(super) fn commit<S: SegmentStore>(
             checked.partition(broker, p.partition_index, offset, p.committed_metadata);
         }
     }
-    // Groups without members: whoever claims to be one is from before a restart, or from elsewhere.
-    let is_member = request.generation_id_or_member_epoch >= 0 || !request.member_id.is_empty();
-    let stored = if request.group_id.is_empty() {
-        Err(Code::InvalidGroupId)
-    } else if is_member {
-        Err(Code::UnknownMemberId)
-    } else {
-        let offsets = std::mem::take(&mut checked.offsets);
-        let plan = broker.state().plan_commit_offsets(&request.group_id, offsets);
-        broker.run(plan, Code::CoordinatorNotAvailable)
+    let member = MemberRef {
+        id: &request.member_id,
+        instance: request.group_instance_id.as_deref(),
+        generation: request.generation_id_or_member_epoch,
     };
+    let allowed = broker.state().plan_commit_as(&request.group_id, &member, false, now_ms);
+    let stored = allowed.and_then(|heard| {
+        broker.run(heard, STORE_FAILED)?;
+        let offsets = std::mem::take(&mut checked.offsets);
+        broker.run(broker.state().plan_commit_offsets(&request.group_id, offsets), STORE_FAILED)
+    });
     if let Err(code) = stored {
         checked.fail(code);
     }
@@ -199,47 +199,4 @@ fn all_topics(groups: &Groups, group: &str) -> Vec<OffsetFetchRequestTopic> {
         }
     }
     topics
-}
-
-/// Every group here only has offsets, no members.
-const GROUP_STATE: &str = "Empty";
-
-pub(super) fn list_groups<S: SegmentStore>(
-    broker: &Broker<S>,
-    request: &ListGroupsRequest,
-) -> ListGroupsResponse {
-    let states = &request.states_filter;
-    let is_asked = states.is_empty() || states.iter().any(|state| state.eq_ignore_ascii_case(GROUP_STATE));
-    let ids = broker.state().groups().ids().filter(|_| is_asked);
-    let groups = ids.map(|id| {
-        ListedGroup::default()
-            .with_group_id(text(id).into())
-            .with_group_state(StrBytes::from_static_str(GROUP_STATE))
-    });
-    ListGroupsResponse::default().with_groups(groups.collect())
-}
-
-pub(super) fn describe_groups<S: SegmentStore>(
-    broker: &Broker<S>,
-    request: DescribeGroupsRequest,
-) -> DescribeGroupsResponse {
-    let groups = request.groups.into_iter().map(|id| {
-        // An unknown group is "Dead", not an error, as in Kafka.
-        let state = if broker.state().groups().contains(&id) { GROUP_STATE } else { "Dead" };
-        DescribedGroup::default().with_group_id(id).with_group_state(StrBytes::from_static_str(state))
-    });
-    DescribeGroupsResponse::default().with_groups(groups.collect())
-}
-
-pub(super) fn delete_groups<S: SegmentStore>(
-    broker: &mut Broker<S>,
-    request: DeleteGroupsRequest,
-) -> DeleteGroupsResponse {
-    let results = request.groups_names.into_iter().map(|id| {
-        let planned = broker.state().plan_delete_group(&id);
-        let deleted = planned.and_then(|plan| broker.run(plan, Code::CoordinatorNotAvailable));
-        let code = deleted.err().unwrap_or(Code::None);
-        DeletableGroupResult::default().with_group_id(id).with_error_code(code.into())
-    });
-    DeleteGroupsResponse::default().with_results(results.collect())
 }

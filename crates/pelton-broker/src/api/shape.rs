@@ -101,6 +101,41 @@ fn layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::FindCoordinator => (3, const { &[STR, since(Fixed(1), 1)] }),
         ApiKey::DescribeGroups => (5, const { &[Field(Texts, 0, ANY), since(Fixed(1), 3)] }),
         ApiKey::ListGroups => (3, const { &[since(Texts, 4)] }),
+        ApiKey::JoinGroup => (
+            6,
+            const {
+                &[
+                    STR,
+                    I32,
+                    since(Fixed(4), 1),
+                    STR,
+                    since(Text, 5),
+                    STR,
+                    array![STR, Field(Blob, 0, ANY)],
+                    since(Text, 8),
+                ]
+            },
+        ),
+        ApiKey::SyncGroup => (
+            4,
+            const {
+                &[
+                    STR,
+                    I32,
+                    STR,
+                    since(Text, 3),
+                    since(Text, 5),
+                    since(Text, 5),
+                    array![STR, Field(Blob, 0, ANY)],
+                ]
+            },
+        ),
+        ApiKey::Heartbeat => (4, const { &[STR, I32, STR, since(Text, 3)] }),
+        ApiKey::LeaveGroup => {
+            const LEAVING: &[Field] = &[STR, STR, since(Text, 5)];
+            (4, const { &[STR, Field(Text, 0, 2), since(Array(LEAVING), 3)] })
+        }
+        ApiKey::OffsetDelete => (ANY, const { &[STR, array![STR, INTS]] }),
         ApiKey::ApiVersions => (3, const { &[since(Text, 3), since(Text, 3)] }),
         ApiKey::CreateTopics => {
             (5, const { &[array![STR, I32, I16, array![I32, INTS], array![STR, STR]], I32, I8] })

@@ -18,6 +18,7 @@ use kafka_protocol::messages::{
 use super::offsets::CheckedOffsets;
 use crate::broker::Broker;
 use crate::code::Code;
+use crate::core::members::MemberRef;
 use crate::store::SegmentStore;
 
 /// What a failing store means to a client here: try again.
@@ -133,15 +134,20 @@ pub(super) fn commit_offsets<S: SegmentStore>(
             checked.partition(broker, p.partition_index, offset, p.committed_metadata.clone());
         }
     }
-    let stored = if request.generation_id >= 0 || !request.member_id.is_empty() {
-        Err(Code::UnknownMemberId) // as for a plain commit: no group here has members
-    } else {
+    let member = MemberRef {
+        id: &request.member_id,
+        instance: request.group_instance_id.as_deref(),
+        generation: request.generation_id,
+    };
+    let allowed = broker.state().plan_commit_as(&request.group_id, &member, true, now_ms);
+    let stored = allowed.and_then(|heard| {
+        broker.run(heard, STORE_FAILED)?;
         let owner = (request.transactional_id.as_str(), request.producer_id.0, request.producer_epoch);
         let offsets = std::mem::take(&mut checked.offsets);
         let fenced = Code::InvalidProducerEpoch;
         let planned = broker.state().plan_txn_offsets(owner, &request.group_id, offsets, fenced, now_ms);
         planned.and_then(|plan| broker.run(plan, STORE_FAILED))
-    };
+    });
     if let Err(code) = stored {
         checked.fail(code);
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::members::StoredAssignment;
+
 /// One partition of one topic. A topic that is deleted and created again gets a new number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LogId {
@@ -83,6 +85,27 @@ pub enum Entry {
         group: String,
         /// The offsets.
         offsets: Vec<GroupOffset>,
+    },
+    /// Offsets of a group are gone.
+    OffsetsDeleted {
+        /// Group id.
+        group: String,
+        /// Topic names and partition indexes.
+        partitions: Vec<(String, i32)>,
+    },
+    /// A generation of a group's members begins; the assignment before it is history.
+    GroupGeneration {
+        /// Group id.
+        group: String,
+        /// Its number.
+        generation: i32,
+    },
+    /// The leader of a group's generation has decided.
+    GroupAssigned {
+        /// Group id.
+        group: String,
+        /// Members and what each got.
+        assignment: StoredAssignment,
     },
     /// A group and its offsets are gone.
     GroupDeleted {

@@ -53,6 +53,14 @@ impl Groups {
         stored.extend(offsets.into_iter().map(|o| ((o.topic, o.partition), o.committed)));
     }
 
+    pub(super) fn delete(&mut self, group: &str, partitions: &[(String, i32)]) {
+        if let Some(offsets) = self.groups.get_mut(group) {
+            partitions.iter().for_each(|place| {
+                offsets.remove(place);
+            });
+        }
+    }
+
     pub(super) fn remove(&mut self, group: &str) {
         self.groups.remove(group);
     }

@@ -7,6 +7,7 @@
 
 mod entry;
 mod groups;
+pub mod members;
 mod partition;
 mod producer;
 mod state;
@@ -20,7 +21,7 @@ pub use transactions::{Transaction, Transactions, TxnStatus};
 
 use crate::batch::Batch;
 
-/// One durable step. The store takes it first, then the state.
+/// One step. What is durable goes to the store first, then the state takes it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// A batch goes to the end of a log; its offset is already in it.
@@ -32,6 +33,29 @@ pub enum Effect {
     },
     /// A line goes to the journal.
     Journal(Entry),
+    /// The members of a group are these now. Not stored: sessions end with the process.
+    Group {
+        /// Group id.
+        name: String,
+        /// Its members.
+        group: Box<members::ClassicGroup>,
+    },
+    /// A member showed that it is there. Not stored.
+    Heard {
+        /// Group id.
+        group: String,
+        /// Member id.
+        member: String,
+        /// When, milliseconds since 1970.
+        now_ms: i64,
+    },
+    /// Somebody who waits for others is answered.
+    Answer {
+        /// Who.
+        ticket: members::Ticket,
+        /// What.
+        answer: members::GroupAnswer,
+    },
 }
 
 /// What a request leads to: first every effect in this order, then the reply.

@@ -1,9 +1,10 @@
 //! Everything the broker knows, and how effects change it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::entry::{Entry, GroupOffset, LogId, TopicConfig};
 use super::groups::Groups;
+use super::members::{MemberRef, Members, Phase};
 use super::partition::{Admission, Partition};
 use super::transactions::{MAX_TXN_TIMEOUT_MS, Transaction, Transactions, TxnStatus};
 use super::{Effect, Plan};
@@ -41,6 +42,7 @@ pub struct State {
     next_topic: u64,
     partitions: HashMap<LogId, Partition>,
     groups: Groups,
+    members: Members,
     transactions: Transactions,
 }
 
@@ -61,6 +63,25 @@ impl State {
     #[must_use]
     pub fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    /// Members of groups.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Ids of all groups, with members or with offsets.
+    #[must_use]
+    pub fn group_ids(&self) -> BTreeSet<&str> {
+        self.groups.ids().chain(self.members.ids()).collect()
+    }
+
+    /// Where a group stands; `None` if it does not exist.
+    #[must_use]
+    pub fn group_phase(&self, group: &str) -> Option<Phase> {
+        let members = self.members.get(group).map(super::members::ClassicGroup::phase);
+        members.or_else(|| self.groups.contains(group).then_some(Phase::Empty))
     }
 
     /// Transactional ids.
@@ -192,13 +213,74 @@ impl State {
         Plan::new(vec![Effect::Journal(committed)], ())
     }
 
+    /// Whether somebody may store offsets for a group, and what the group notes about it.
+    ///
+    /// # Errors
+    /// Not a member, of another generation, fenced, or in the middle of a rebalance.
+    pub fn plan_commit_as(
+        &self,
+        group: &str,
+        member: &MemberRef<'_>,
+        is_in_txn: bool,
+        now_ms: i64,
+    ) -> Result<Plan<()>, Code> {
+        if group.is_empty() {
+            return Err(Code::InvalidGroupId);
+        }
+        let Some(members) = self.members.get(group) else {
+            let claims_nothing = member.generation < 0 && member.id.is_empty() && member.instance.is_none();
+            return match (claims_nothing, member.generation >= 0) {
+                (true, _) => Ok(Plan::reply(())),
+                (false, true) => Err(Code::IllegalGeneration),
+                (false, false) => Err(Code::UnknownMemberId),
+            };
+        };
+        members.check_commit(member, is_in_txn)?;
+        Ok(Plan::new(vec![Members::note_heard(group, member, now_ms)], ()))
+    }
+
+    /// Removes offsets of a group; the reply has a code for each partition.
+    ///
+    /// # Errors
+    /// The group does not exist, or its members are not consumers.
+    pub fn plan_delete_offsets(
+        &self,
+        group: &str,
+        partitions: &[(String, i32)],
+    ) -> Result<Plan<Vec<Code>>, Code> {
+        let phase = self.group_phase(group).ok_or(Code::GroupIdNotFound)?;
+        let members = self.members.get(group).filter(|_| phase != Phase::Empty);
+        if members.is_some_and(|members| members.protocol_type() != "consumer") {
+            return Err(Code::NonEmptyGroup);
+        }
+        let code = |(topic, partition): &(String, i32)| {
+            if members.is_some_and(|members| members.is_subscribed(topic)) {
+                Code::GroupSubscribedToTopic
+            } else if self.find(topic, *partition).is_err() {
+                Code::UnknownTopicOrPartition
+            } else {
+                Code::None
+            }
+        };
+        let codes: Vec<Code> = partitions.iter().map(code).collect();
+        let fine = partitions.iter().zip(&codes).filter(|(_, code)| **code == Code::None);
+        let fine: Vec<(String, i32)> = fine.map(|(place, _)| place.clone()).collect();
+        if fine.is_empty() {
+            return Ok(Plan::reply(codes));
+        }
+        let deleted = Entry::OffsetsDeleted { group: group.to_owned(), partitions: fine };
+        Ok(Plan::new(vec![Effect::Journal(deleted)], codes))
+    }
+
     /// Deletes a group.
     ///
     /// # Errors
-    /// [`Code::GroupIdNotFound`].
+    /// [`Code::GroupIdNotFound`], or [`Code::NonEmptyGroup`] while it has members.
     pub fn plan_delete_group(&self, group: &str) -> Result<Plan<()>, Code> {
-        if !self.groups.contains(group) {
-            return Err(Code::GroupIdNotFound);
+        match self.group_phase(group) {
+            None => return Err(Code::GroupIdNotFound),
+            Some(Phase::Empty) => {}
+            Some(_) => return Err(Code::NonEmptyGroup),
         }
         Ok(Plan::new(vec![Effect::Journal(Entry::GroupDeleted { group: group.to_owned() })], ()))
     }
@@ -414,6 +496,9 @@ impl State {
         match effect {
             Effect::Append { log, batch } => self.apply_batch(*log, &batch.header),
             Effect::Journal(entry) => self.apply_entry(entry),
+            Effect::Group { name, group } => self.members.put(name, group),
+            Effect::Heard { group, member, now_ms } => self.members.heard(group, member, *now_ms),
+            Effect::Answer { .. } => {}
         }
     }
 
@@ -448,7 +533,13 @@ impl State {
                 self.transactions.forget_topic(name);
             }
             Entry::OffsetsCommitted { group, offsets } => self.groups.store(group, offsets.iter().cloned()),
-            Entry::GroupDeleted { group } => self.groups.remove(group),
+            Entry::OffsetsDeleted { group, partitions } => self.groups.delete(group, partitions),
+            Entry::GroupGeneration { group, generation } => self.members.begin_generation(group, *generation),
+            Entry::GroupAssigned { group, assignment } => self.members.assign(group, assignment),
+            Entry::GroupDeleted { group } => {
+                self.groups.remove(group);
+                self.members.remove(group);
+            }
             Entry::ProducerIds { next } => self.transactions.reserve(*next),
             Entry::TxnProducer { id, producer_id, epoch, timeout_ms } => {
                 self.transactions.take_producer_id(*producer_id);
@@ -470,8 +561,9 @@ impl State {
     }
 
     /// Call once after a replay.
-    pub fn replayed(&mut self) {
+    pub fn replayed(&mut self, now_ms: i64) {
         self.transactions.skip_reserved();
+        self.members.restart_sessions(now_ms);
     }
 
     fn grow(&mut self, name: &str, total: u32) {
@@ -494,6 +586,7 @@ impl State {
             config: topic.config.clone(),
         }));
         entries.extend(self.groups.snapshot());
+        entries.extend(self.members.snapshot());
         entries.extend(self.transactions.snapshot());
         entries
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::shared::{ConnectionGuard, Shared, now_ms};
-use crate::api::{Answer, Malformed, Request, encode_fetch, encode_response, handle};
+use crate::api::{Answer, Malformed, Request, encode_fetch, encode_response, group_response, handle};
 use crate::stats::add;
 
 /// A client that takes nothing for this long is gone.
@@ -32,7 +32,7 @@ enum Ended {
 /// Serves a connection until it ends.
 pub(super) fn run(mut stream: TcpStream, peer: SocketAddr, guard: &ConnectionGuard) {
     let shared = &*guard.shared;
-    match serve(&mut stream, shared) {
+    match serve(&mut stream, peer, shared) {
         Ok(()) => tracing::debug!(%peer, "connection closed"),
         Err(Ended::Io(error)) => tracing::debug!(%peer, %error, "connection ended"),
         Err(Ended::Storage(error)) => tracing::error!(%peer, %error, "could not read a log"),
@@ -43,13 +43,14 @@ pub(super) fn run(mut stream: TcpStream, peer: SocketAddr, guard: &ConnectionGua
     }
 }
 
-fn serve(stream: &mut TcpStream, shared: &Shared) -> Result<(), Ended> {
+fn serve(stream: &mut TcpStream, peer: SocketAddr, shared: &Shared) -> Result<(), Ended> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(shared.options.idle_timeout))?;
     stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
     let mut out = Vec::new();
+    let host = format!("/{}", peer.ip()); // as Kafka shows it
     while let Some(frame) = read_frame(stream, shared.options.max_request_bytes)? {
-        let request = Request::decode(frame)?;
+        let request = Request::decode(frame)?.from_host(&host);
         answer(stream, request, shared, &mut out)?;
         add(&shared.stats.requests, 1);
         if out.len() > KEEP_BYTES {
@@ -88,6 +89,11 @@ fn answer(stream: &mut TcpStream, request: Request, shared: &Shared, out: &mut V
     match shared.with_broker(|broker| handle(broker, request, &shared.address, now_ms())) {
         Answer::Nothing => {}
         Answer::Response(response) => {
+            stream.write_all(&encode_response(&response, correlation_id, version)?)?;
+        }
+        Answer::Later(ticket) => {
+            let Some(answer) = shared.await_answer(ticket) else { return Ok(()) };
+            let response = group_response(answer, version);
             stream.write_all(&encode_response(&response, correlation_id, version)?)?;
         }
         Answer::Fetch(planner, plan) => {

@@ -20,8 +20,8 @@ use crate::stats::{Stats, StatsSnapshot, add};
 use crate::store::{FileOptions, FileStore};
 use shared::{Shared, now_ms};
 
-/// How often transactions are looked at for their timeout: two wake-ups a second are all an idle broker does.
-const TRANSACTION_CHECK: Duration = Duration::from_secs(1);
+/// How often transactions and groups are looked at for their timeouts: two wake-ups a second are all an idle broker does.
+const TIMER_CHECK: Duration = Duration::from_secs(1);
 
 /// Settings of a server.
 #[derive(Debug, Clone)]
@@ -120,7 +120,7 @@ pub fn serve(options: Options) -> Result<Running, ServeError> {
     let shared = Arc::new(Shared::new(broker, address, options));
     let mut running = Running { addr, shared, threads: Vec::new() };
     running.spawn("broker-accept", move |shared| accept(&listener, &shared))?;
-    running.spawn("broker-clock", |shared| watch_transactions(&shared))?;
+    running.spawn("broker-clock", |shared| watch_timers(&shared))?;
     if let Some(interval) = fsync_interval {
         running.spawn("broker-fsync", move |shared| sync_regularly(&shared, interval))?;
     }
@@ -132,6 +132,7 @@ fn open(options: &Options) -> io::Result<Broker<FileStore>> {
     let settings = Settings {
         default_partitions: options.default_partitions.max(1),
         auto_create_topics: options.auto_create_topics,
+        ..Settings::default()
     };
     Broker::open(FileStore::open(&options.data_dir, &files)?, settings, now_ms())
 }
@@ -262,9 +263,12 @@ fn start_connection(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
     }
 }
 
-fn watch_transactions(shared: &Shared) {
-    while shared.pause(TRANSACTION_CHECK) {
-        shared.with_broker(|broker| broker.expire_transactions(now_ms()));
+fn watch_timers(shared: &Shared) {
+    while shared.pause(TIMER_CHECK) {
+        shared.with_broker(|broker| {
+            broker.expire_transactions(now_ms());
+            broker.expire_groups(now_ms());
+        });
     }
 }
 

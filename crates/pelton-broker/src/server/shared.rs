@@ -11,8 +11,12 @@ use super::Options;
 use crate::api::{Address, FetchPlan, FetchPlanner};
 use crate::broker::Broker;
 use crate::core::LogId;
+use crate::core::members::{GroupAnswer, Ticket};
 use crate::stats::{Stats, add};
 use crate::store::{FileStore, SegmentStore};
+
+/// A member that waits for its group looks after this time even if nobody woke it.
+const ANSWER_CHECK: Duration = Duration::from_secs(600);
 
 /// Milliseconds since 1970; the one clock of the server.
 pub(super) fn now_ms() -> i64 {
@@ -30,6 +34,8 @@ struct Inner {
     broker: Broker<FileStore>,
     /// Fetches that wait, by log.
     waiting: HashMap<LogId, Vec<Arc<Waiter>>>,
+    /// Members that wait for their group.
+    queued: HashMap<Ticket, Arc<Waiter>>,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +79,7 @@ pub(super) struct Shared {
 impl Shared {
     pub fn new(broker: Broker<FileStore>, address: Address, options: Options) -> Self {
         Self {
-            inner: Mutex::new(Inner { broker, waiting: HashMap::new() }),
+            inner: Mutex::new(Inner { broker, waiting: HashMap::new(), queued: HashMap::new() }),
             connections: Mutex::default(),
             connection_ended: Condvar::new(),
             is_stopping: AtomicBool::new(false),
@@ -88,8 +94,10 @@ impl Shared {
         let mut inner = lock(&self.inner);
         let result = work(&mut inner.broker);
         let touched = inner.broker.take_touched();
-        let woken: Vec<_> =
+        let mut woken: Vec<_> =
             touched.iter().flat_map(|log| inner.waiting.remove(log).unwrap_or_default()).collect();
+        let answered = inner.broker.take_answered();
+        woken.extend(answered.iter().filter_map(|ticket| inner.queued.remove(ticket)));
         drop(inner);
         woken.iter().for_each(|waiter| waiter.wake());
         result
@@ -124,6 +132,24 @@ impl Shared {
             plan = planner.plan(&inner.broker);
         }
         plan
+    }
+
+    /// Waits for an answer that depends on other members of a group; `None` if the server stops first. The
+    /// core answers every ticket: at the latest when the rebalance is over its time.
+    pub fn await_answer(&self, ticket: Ticket) -> Option<GroupAnswer> {
+        loop {
+            let mut inner = lock(&self.inner);
+            if let Some(answer) = inner.broker.take_answer(ticket) {
+                return Some(answer);
+            }
+            if self.is_stopping() {
+                return None;
+            }
+            let waiter = Arc::new(Waiter::default());
+            inner.queued.insert(ticket, Arc::clone(&waiter));
+            drop(inner);
+            waiter.wait(Instant::now() + ANSWER_CHECK);
+        }
     }
 
     /// Syncs what was written. The lock is not held meanwhile.
@@ -169,7 +195,7 @@ impl Shared {
         for stream in connections.open.values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        for waiter in inner.waiting.values().flatten() {
+        for waiter in inner.waiting.values().flatten().chain(inner.queued.values()) {
             waiter.wake();
         }
         drop((inner, connections));

@@ -10,13 +10,19 @@ use kafka_protocol::messages::create_topics_request::{
 };
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
+use kafka_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
@@ -143,6 +149,56 @@ fn sample(api: ApiKey, version: i16) -> RequestKind {
         ApiKey::DeleteGroups => RequestKind::DeleteGroups(
             DeleteGroupsRequest::default().with_groups_names(vec![GroupId(s("g")), GroupId(s("h"))]),
         ),
+        ApiKey::JoinGroup => {
+            let protocol = JoinGroupRequestProtocol::default()
+                .with_name(s("range"))
+                .with_metadata(Bytes::from_static(b"meta"));
+            let request = JoinGroupRequest::default()
+                .with_group_id(GroupId(s("g")))
+                .with_member_id(s("m"))
+                .with_protocol_type(s("consumer"))
+                .with_protocols(vec![protocol; 2]);
+            let request = if version >= 5 { request.with_group_instance_id(Some(s("i"))) } else { request };
+            RequestKind::JoinGroup(if version >= 8 { request.with_reason(Some(s("r"))) } else { request })
+        }
+        ApiKey::SyncGroup => {
+            let assigned = SyncGroupRequestAssignment::default()
+                .with_member_id(s("m"))
+                .with_assignment(Bytes::from_static(b"all"));
+            let request =
+                SyncGroupRequest::default().with_member_id(s("m")).with_assignments(vec![assigned; 2]);
+            let request = if version >= 3 { request.with_group_instance_id(Some(s("i"))) } else { request };
+            RequestKind::SyncGroup(if version >= 5 {
+                request.with_protocol_type(Some(s("consumer"))).with_protocol_name(Some(s("range")))
+            } else {
+                request
+            })
+        }
+        ApiKey::Heartbeat => {
+            let request = HeartbeatRequest::default().with_group_id(GroupId(s("g"))).with_member_id(s("m"));
+            RequestKind::Heartbeat(if version >= 3 {
+                request.with_group_instance_id(Some(s("i")))
+            } else {
+                request
+            })
+        }
+        ApiKey::LeaveGroup => {
+            let request = LeaveGroupRequest::default().with_group_id(GroupId(s("g")));
+            let member =
+                MemberIdentity::default().with_member_id(s("m")).with_group_instance_id(Some(s("i")));
+            let member = if version >= 5 { member.with_reason(Some(s("r"))) } else { member };
+            RequestKind::LeaveGroup(if version >= 3 {
+                request.with_members(vec![member; 2])
+            } else {
+                request.with_member_id(s("m"))
+            })
+        }
+        ApiKey::OffsetDelete => {
+            let topic = OffsetDeleteRequestTopic::default()
+                .with_name(t("abc"))
+                .with_partitions(vec![OffsetDeleteRequestPartition::default(); 2]);
+            RequestKind::OffsetDelete(OffsetDeleteRequest::default().with_topics(vec![topic; 2]))
+        }
         other => panic!("no sample for {other:?}"),
     }
 }
