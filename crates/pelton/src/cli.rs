@@ -305,7 +305,7 @@ pub struct GetArgs {
     /// pipelines, tasks, workers or incidents.
     #[arg(value_enum)]
     pub what: Resource,
-    /// One of them; for tasks, a pipeline.
+    /// One of them; for tasks and incidents, a pipeline.
     pub name: Option<String>,
     /// All namespaces.
     #[arg(short = 'A', long)]
@@ -314,12 +314,23 @@ pub struct GetArgs {
     pub client: ClientArgs,
 }
 
+/// What can be described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Described {
+    /// A pipeline with its operators, tasks and incidents.
+    #[value(alias = "pipelines", alias = "pl")]
+    Pipeline,
+    /// A worker with its tasks.
+    #[value(alias = "workers")]
+    Worker,
+}
+
 /// `pelton describe`
 #[derive(Debug, Args)]
 pub struct DescribeArgs {
     /// pipeline or worker.
     #[arg(value_enum)]
-    pub what: Resource,
+    pub what: Described,
     /// Which.
     pub name: String,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! Connections of the command line to a coordinator.
 
-use crate::exit::Failure;
+use crate::exit::{Failure, root_cause};
 use pelton_proto::{MAX_MESSAGE_BYTES, link, v1};
 use std::time::Duration;
 use tonic::{Request, transport::Channel};
@@ -28,12 +28,10 @@ impl Client {
         let endpoint = link::endpoint(address)
             .map_err(|e| Failure::bad(format!("`{address}` is not an address such as http://127.0.0.1:7461: {e}")))?;
         let channel = endpoint.connect().await.map_err(|e| {
-            let cause = std::error::Error::source(&e).map_or(e.to_string(), |s| {
-                s.source().map_or(s.to_string(), ToString::to_string)
-            });
             Failure::unavailable(format!(
-                "no coordinator answers at {address} ({cause}); start one with `pelton coordinator` or `pelton dev`, \
-                 or name it with --coordinator or PELTON_COORDINATOR"
+                "no coordinator answers at {address} ({}); start one with `pelton coordinator` or `pelton dev`, \
+                 or name it with --coordinator or PELTON_COORDINATOR",
+                root_cause(&e)
             ))
         })?;
         Ok(Client {

@@ -55,6 +55,22 @@ impl Failure {
     }
 }
 
+impl Exit {
+    /// The code that a process of this binary ended with.
+    pub fn from_status(status: i32) -> Option<Exit> {
+        let all = [
+            Exit::Unexpected,
+            Exit::Usage,
+            Exit::Unavailable,
+            Exit::Invariant,
+            Exit::Fenced,
+            Exit::NotPermitted,
+            Exit::BadConfiguration,
+        ];
+        all.into_iter().find(|exit| *exit as i32 == status)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -69,8 +85,31 @@ impl From<tonic::Status> for Failure {
             Code::PermissionDenied | Code::Unauthenticated => Exit::NotPermitted,
             _ => Exit::Unexpected,
         };
-        Failure::new(exit, status.message())
+        let message = match status.code() {
+            // Words of the transport, which say nothing to a person who did not write it.
+            Code::DeadlineExceeded | Code::Cancelled => {
+                format!("the coordinator did not answer in time ({})", status.message())
+            }
+            Code::Unknown | Code::Internal if std::error::Error::source(&status).is_some() => format!(
+                "the connection to the coordinator broke ({}); is the address that of a coordinator's gRPC?",
+                root_cause(&status)
+            ),
+            Code::Unavailable if std::error::Error::source(&status).is_some() => {
+                format!("the connection to the coordinator broke ({})", root_cause(&status))
+            }
+            _ => status.message().to_owned(),
+        };
+        Failure::new(exit, message)
     }
+}
+
+/// The innermost reason of an error: the outer ones say "transport error".
+pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 impl From<std::io::Error> for Failure {
@@ -79,3 +118,23 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_ends_with_one_of_our_codes_passes_it_on() {
+        assert_eq!(Exit::from_status(78), Some(Exit::BadConfiguration));
+        assert_eq!(Exit::from_status(0), None);
+        assert_eq!(Exit::from_status(101), None);
+    }
+
+    #[test]
+    fn what_a_coordinator_says_is_shown_as_it_is() {
+        let failure = Failure::from(tonic::Status::not_found("there is no pipeline `a`"));
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Unexpected, "there is no pipeline `a`"));
+        let failure = Failure::from(tonic::Status::deadline_exceeded("Timeout expired"));
+        assert_eq!(failure.exit, Exit::Unavailable);
+        assert!(failure.message.starts_with("the coordinator did not answer in time"), "{failure}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Child processes of this binary: started with a lifeline, watched, ended.
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use serde_json::Value;
 use std::{
     fs::OpenOptions,
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, BufReader, copy, stdout},
     process::{Child, ChildStdin, Command},
     time::{Instant, timeout},
 };
@@ -29,11 +29,13 @@ pub struct Process {
     /// While this is open the child lives.
     _lifeline: Option<ChildStdin>,
     log: PathBuf,
+    /// Length of the log before this start.
+    log_from: usize,
 }
 
 impl Process {
     /// Start this binary with other arguments, and wait until it says where it listens. Its log goes to
-    /// `<logs>/<name>.log`.
+    /// `<logs>/<name>.log`; what it writes to standard output afterwards, a sink's records, to ours.
     ///
     /// # Errors
     /// When it ends before that, with the end of its log.
@@ -46,6 +48,7 @@ impl Process {
             .append(true)
             .open(&log)
             .map_err(|e| Failure::unexpected(format!("cannot write {}: {e}", log.display())))?;
+        let log_from = file.metadata().map_or(0, |of| usize::try_from(of.len()).unwrap_or(0));
         let program = std::env::current_exe()?;
         let mut child = Command::new(program)
             .args(arguments)
@@ -55,19 +58,24 @@ impl Process {
             .stderr(file)
             // Ctrl-C on the terminal reaches the parent alone: it decides the order in which children end.
             .process_group(0)
+            // For the way out through an error: the lifeline would do it too, a moment later.
+            .kill_on_drop(true)
             .spawn()
             .map_err(|e| Failure::unexpected(format!("cannot start {name}: {e}")))?;
         let lifeline = child.stdin.take();
         let output = child.stdout.take();
+        let announced = Value::Null;
         let mut process =
-            Process { name: name.to_owned(), announced: Value::Null, child, _lifeline: lifeline, log };
+            Process { name: name.to_owned(), announced, child, _lifeline: lifeline, log, log_from };
         let line = match output {
             Some(output) => {
                 let mut lines = BufReader::new(output).lines();
-                match timeout(START_TIMEOUT, lines.next_line()).await {
-                    Ok(Ok(Some(line))) => line,
-                    _ => return Err(process.failed_start().await),
-                }
+                let Ok(Ok(Some(line))) = timeout(START_TIMEOUT, lines.next_line()).await else {
+                    return Err(process.failed_start().await);
+                };
+                // Ends with the child; an output of ours that nobody reads any more ends the copying alone.
+                tokio::spawn(async move { copy(&mut lines.into_inner(), &mut stdout()).await });
+                line
             }
             None => return Err(process.failed_start().await),
         };
@@ -78,13 +86,14 @@ impl Process {
 
     async fn failed_start(&mut self) -> Failure {
         let status = match timeout(Duration::from_secs(1), self.child.wait()).await {
-            Ok(Ok(status)) => status.to_string(),
-            _ => "no answer".into(),
+            Ok(Ok(status)) => Some(status),
+            _ => None,
         };
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n  ");
-        Failure::unavailable(format!("{} did not start ({status}); the end of {}:\n  {shown}", self.name, self.log.display()))
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(log.get(self.log_from..).unwrap_or_default());
+        let exit = status.and_then(|s| Exit::from_status(s.code()?)).unwrap_or(Exit::Unavailable);
+        let status = status.map_or_else(|| format!("silent for {START_TIMEOUT:?}"), |s| s.to_string());
+        Failure::new(exit, start_failure(&self.name, &text, &status, &self.log))
     }
 
     /// A text it announced.
@@ -122,6 +131,28 @@ impl Process {
         let _ = self.child.kill().await;
         false
     }
+}
+
+/// Why a child did not start: its own last word if it said one, else the end of its log.
+fn start_failure(name: &str, log: &str, status: &str, file: &Path) -> String {
+    if let Some((_, reason)) = log.rsplit_once("error: ") {
+        return format!("the {name} did not start: {}", reason.trim_end());
+    }
+    let lines: Vec<&str> = log.lines().collect();
+    let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n  ");
+    format!("the {name} did not start ({status}); the end of {}:\n  {shown}", file.display())
+}
+
+/// CPU time of the children that have ended and were waited for, seconds, user and system.
+pub fn cpu_seconds_of_ended() -> f64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is a valid place for a rusage, and zeroes are a valid value of it should the call fail.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
 /// Worker processes that are started again when they end.
@@ -204,9 +235,9 @@ impl Workers {
     }
 
     /// Ask all to finish and wait for it; the names of those that had to be killed.
-    pub async fn stop(self, within: Duration) -> Vec<String> {
+    pub async fn stop(&mut self, within: Duration) -> Vec<String> {
         let deadline = Instant::now() + within;
-        let running: Vec<Process> = self.slots.into_iter().filter_map(|slot| slot.process).collect();
+        let running: Vec<Process> = self.slots.iter_mut().filter_map(|slot| slot.process.take()).collect();
         running.iter().for_each(Process::terminate);
         let mut killed = Vec::new();
         for process in running {
@@ -216,5 +247,27 @@ impl Workers {
             }
         }
         killed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_says_why_it_did_not_start_is_quoted() {
+        let log = "{\"level\":\"INFO\"}\nerror: HTTP cannot listen on 127.0.0.1:1: denied\n";
+        assert_eq!(
+            start_failure("queue", log, "exit status: 69", Path::new("queue.log")),
+            "the queue did not start: HTTP cannot listen on 127.0.0.1:1: denied"
+        );
+    }
+
+    #[test]
+    fn of_a_child_that_says_nothing_the_end_of_its_log_is_shown() {
+        let log: String = (0..30).map(|n| format!("line {n}\n")).collect();
+        let text = start_failure("worker-1", &log, "signal: 9 (SIGKILL)", Path::new("worker-1.log"));
+        assert!(text.starts_with("the worker-1 did not start (signal: 9 (SIGKILL)); the end of worker-1.log:"));
+        assert!(text.ends_with("line 28\n  line 29") && !text.contains("line 17\n"), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! `pelton dev`: broker, coordinator and workers as children of one command, and the definitions of a file on them.
 
 mod account;
+mod home;
 mod idle;
 mod table;
 
@@ -10,10 +11,11 @@ use crate::{
     cli::{DevArgs, Format},
     client::{Client, ask},
     exit::{Exit, Failure},
-    fleet::{Process, Workers},
+    fleet::{self, Process, Workers},
     output, signals,
     verbs::{apply::submit, validate},
 };
+use home::Home;
 use idle::IdleTimer;
 use pelton_proto::v1;
 use std::{
@@ -21,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
 /// Time between two looks at the cluster.
 const TICK: Duration = Duration::from_millis(250);
@@ -45,8 +47,9 @@ pub async fn dev(node: &crate::settings::Node, args: DevArgs) -> Result<(), Fail
     // Checks the settings too, so that a wrong environment is named before anything starts.
     node.load(&[])?;
     let definitions = validate::read(&args.file, None)?;
+    refuse_standard_input(&definitions)?;
     let shutdown = signals::shutdown()?;
-    let home = Home::new(args.data_dir.as_deref())?;
+    let home = Home::open(args.data_dir.as_deref())?;
     let started = Instant::now();
     let mut cluster = Cluster::start(&args, &definitions.folder, &home.path).await?;
     let namespace = pelton_config::DEFAULT_NAMESPACE.to_owned();
@@ -60,12 +63,15 @@ pub async fn dev(node: &crate::settings::Node, args: DevArgs) -> Result<(), Fail
         Ok(_) => watch(&mut cluster, &args, &home, shutdown).await,
         Err(failure) => Err(failure),
     };
-    let totals = Totals::collect(&mut cluster.client, started.elapsed()).await;
-    let killed = cluster.stop().await;
+    let elapsed = started.elapsed();
+    // The account is asked for once the last commits are in it.
+    let killed = cluster.workers.stop(DRAIN).await;
+    let cpu_seconds = fleet::cpu_seconds_of_ended();
     for name in &killed {
         eprintln!("{name} did not finish within {DRAIN:?} and was killed; what it had not committed is read again");
     }
-    home.close();
+    let totals = Totals::collect(&mut cluster.client, elapsed, cpu_seconds).await;
+    cluster.stop().await;
     watched?;
     let totals = totals?;
     match args.output {
@@ -76,35 +82,17 @@ pub async fn dev(node: &crate::settings::Node, args: DevArgs) -> Result<(), Fail
     totals.verdict()
 }
 
-/// The folder everything is kept in.
-struct Home {
-    path: PathBuf,
-    temporary: bool,
-}
-
-impl Home {
-    fn new(given: Option<&Path>) -> Result<Home, Failure> {
-        let (path, temporary) = match given {
-            Some(path) => (path.to_path_buf(), false),
-            None => (std::env::temp_dir().join(format!("pelton-dev-{}", std::process::id())), true),
-        };
-        std::fs::create_dir_all(&path)
-            .map_err(|e| Failure::unexpected(format!("cannot create {}: {e}", path.display())))?;
-        let path = path.canonicalize()?;
-        Ok(Home { path, temporary })
-    }
-
-    fn logs(&self) -> PathBuf {
-        self.path.join("logs")
-    }
-
-    /// Drop it, unless the user named it.
-    fn close(self) {
-        if self.temporary {
-            if let Err(e) = std::fs::remove_dir_all(&self.path) {
-                eprintln!("cannot remove {}: {e}", self.path.display());
-            }
-        }
+/// Standard input of a worker is its lifeline, and there are several of them: nobody's lines would arrive.
+fn refuse_standard_input(definitions: &validate::Definitions) -> Result<(), Failure> {
+    let reads = |d: &&pelton_config::Document| d.spec.sources.values().any(|s| s.connector == "stdin");
+    match definitions.documents.iter().find(reads) {
+        Some(document) => Err(Failure::bad(format!(
+            "{}: {} {} reads standard input, which worker processes do not have; `pelton run` reads it",
+            definitions.name,
+            document.kind,
+            document.name()
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -140,24 +128,20 @@ impl Cluster {
     }
 
     /// The first of broker and coordinator that ended; the rest is no use without them.
-    fn failed(&mut self) -> Option<Failure> {
+    fn failed(&mut self, home: &Home) -> Option<Failure> {
         [&mut self.broker, &mut self.coordinator].into_iter().find_map(|process| {
             let status = process.ended()?;
-            Some(Failure::unavailable(format!("the {} ended ({status})", process.name)))
+            let log = home.logs().join(format!("{}.log", process.name));
+            Some(Failure::unavailable(format!("the {} ended ({status}); see {}", process.name, log.display())))
         })
     }
 
-    /// Workers first, so that they commit; then the rest. The names of those that had to be killed.
-    async fn stop(self) -> Vec<String> {
-        let mut killed = self.workers.stop(DRAIN).await;
+    /// End coordinator and queue, after the workers. What they keep is on disk whether or not they end in time.
+    async fn stop(self) {
         for process in [self.coordinator, self.broker] {
             process.terminate();
-            let name = process.name.clone();
-            if !process.join(Instant::now() + STOP).await {
-                killed.push(name);
-            }
+            process.join(Instant::now() + STOP).await;
         }
-        killed
     }
 }
 
@@ -174,16 +158,23 @@ async fn watch(
     let mut idle = args.until_idle.map(IdleTimer::new);
     let mut next_line = Instant::now() + LINE_INTERVAL;
     loop {
-        for line in cluster.workers.keep().await? {
-            screen.note(&line);
-        }
-        if let Some(failure) = cluster.failed() {
+        let looked = tokio::select! {
+            biased;
+            // Starting a worker anew takes its time; the user's wish does not wait for that.
+            () = signals::requested(shutdown.clone()) => {
+                screen.note("finishing: workers commit and let go (press Ctrl-C again to end at once)");
+                return Ok(());
+            }
+            looked = look(cluster, &mut screen) => looked,
+        };
+        let (pipelines, workers) = match looked {
+            Ok(looked) => looked,
+            // Better said by how the process ended than by a broken connection.
+            Err(failure) => return Err(cluster.failed(home).unwrap_or(failure)),
+        };
+        if let Some(failure) = cluster.failed(home) {
             return Err(failure);
         }
-        let pipelines = cluster.client.pipelines.list(ask(v1::ListPipelinesRequest::default())).await?;
-        let pipelines = pipelines.into_inner().pipelines;
-        let workers = cluster.client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?;
-        let workers = workers.into_inner().workers;
         let due = Instant::now() >= next_line;
         if due {
             next_line = Instant::now() + LINE_INTERVAL;
@@ -198,13 +189,20 @@ async fn watch(
                 return Ok(());
             }
         }
-        tokio::select! {
-            biased;
-            () = signals::requested(shutdown.clone()) => {
-                screen.note("finishing: workers commit and let go (press Ctrl-C again to end at once)");
-                return Ok(());
-            }
-            () = sleep(TICK) => {}
-        }
+        // Cut short by a signal, which the next round sees.
+        let _ = timeout(TICK, signals::requested(shutdown.clone())).await;
     }
+}
+
+/// Start again what ended, and ask how things stand.
+async fn look(
+    cluster: &mut Cluster,
+    screen: &mut table::Screen,
+) -> Result<(Vec<v1::Pipeline>, Vec<v1::Worker>), Failure> {
+    for line in cluster.workers.keep().await? {
+        screen.note(&line);
+    }
+    let pipelines = cluster.client.pipelines.list(ask(v1::ListPipelinesRequest::default())).await?;
+    let workers = cluster.client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?;
+    Ok((pipelines.into_inner().pipelines, workers.into_inner().workers))
 }

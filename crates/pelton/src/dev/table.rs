@@ -8,7 +8,7 @@ use crate::{
 };
 use pelton_proto::v1;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::Write,
     time::Duration,
 };
@@ -23,7 +23,7 @@ pub fn head(cluster: &Cluster, args: &DevArgs, home: &Home) -> Vec<String> {
         format!("coordinator  http://{} (gRPC)", cluster.coordinator.address("grpc")),
         format!("             http://{}/metrics, /livez, /readyz", cluster.coordinator.address("http")),
         format!("workers      {}", workers.join(", ")),
-        format!("data, logs   {} ({kept})", home.logs().parent().unwrap_or(&home.path).display()),
+        format!("data, logs   {} ({kept})", home.path.display()),
     ]
 }
 
@@ -34,6 +34,8 @@ pub struct Screen {
     last: HashMap<String, (u64, u64)>,
     last_at: Instant,
     rates: HashMap<String, (f64, f64)>,
+    /// Incidents that were written where there is no table.
+    told: HashSet<String>,
 }
 
 /// Rates are averages over at least this.
@@ -42,7 +44,14 @@ const RATE_WINDOW: Duration = Duration::from_secs(1);
 impl Screen {
     /// A screen; `terminal` decides how it is drawn.
     pub fn new(terminal: bool) -> Self {
-        Self { terminal, drawn: 0, last: HashMap::new(), last_at: Instant::now(), rates: HashMap::new() }
+        Self {
+            terminal,
+            drawn: 0,
+            last: HashMap::new(),
+            last_at: Instant::now(),
+            rates: HashMap::new(),
+            told: HashSet::new(),
+        }
     }
 
     /// Lines that stay.
@@ -71,8 +80,19 @@ impl Screen {
             let text = self.table(pipelines, workers);
             self.erase();
             self.drawn = text.lines().count();
-            write(&text);
-        } else if due {
+            // Without wrapping, as many rows as lines are erased next time, however narrow the terminal.
+            write(&format!("\x1b[?7l{text}\x1b[?7h"));
+            return;
+        }
+        for p in pipelines {
+            for i in &p.incidents {
+                let line = incident(i);
+                if self.told.insert(line.clone()) {
+                    write(&format!("{line}\n"));
+                }
+            }
+        }
+        if due {
             for p in pipelines {
                 let (records_in, records_out) = self.rate(p);
                 let account = p.account.unwrap_or_default();
@@ -133,11 +153,17 @@ impl Screen {
         }
         for p in pipelines {
             for i in &p.incidents {
-                text.push_str(&format!("PLT{:04} {}: {}\n", i.code, i.subject, i.message));
+                text.push_str(&format!("{}\n", incident(i)));
             }
         }
         text
     }
+}
+
+/// An incident with what to do about it, each on a line.
+fn incident(i: &v1::Incident) -> String {
+    let remedy = if i.remedy.is_empty() { String::new() } else { format!("\n        {}", i.remedy) };
+    format!("PLT{:04} {}: {}{remedy}", i.code, i.subject, i.message)
 }
 
 /// `worker-1: 0 2, worker-2: 1 3`

@@ -1,14 +1,14 @@
 //! `pelton broker`
 
-use super::Endpoints;
+use super::{Endpoints, cannot_listen};
 use crate::{
     cli::BrokerArgs,
-    exit::{Exit, Failure},
+    exit::Failure,
     lifeline,
     settings::{Node, start_telemetry},
     signals,
 };
-use pelton_broker::server::{Options, serve};
+use pelton_broker::server::{Options, ServeError, serve};
 use pelton_telemetry::{Health, Metrics, Router};
 use serde_json::json;
 
@@ -31,7 +31,7 @@ pub async fn broker(node: &Node, args: BrokerArgs) -> Result<(), Failure> {
     let mut options = Options::new(settings.broker.listen.clone(), settings.broker.data_dir.clone());
     options.advertised = args.advertised.clone();
     options.default_partitions = args.partitions.max(1);
-    let running = serve(options).map_err(|e| Failure::new(Exit::Unavailable, e.to_string()))?;
+    let running = serve(options).map_err(refused)?;
     ready.ready();
     export(&running, &metrics)?;
     let endpoints =
@@ -45,6 +45,15 @@ pub async fn broker(node: &Node, args: BrokerArgs) -> Result<(), Failure> {
     endpoints.abort();
     telemetry.shutdown().await;
     Ok(())
+}
+
+/// Why it did not start.
+fn refused(e: ServeError) -> Failure {
+    match e {
+        ServeError::Listen { listen, error } => cannot_listen("the queue", &listen, &error),
+        ServeError::Advertised(_) => Failure::bad(e.to_string()),
+        ServeError::Store { .. } | ServeError::Thread(_) => Failure::unavailable(e.to_string()),
+    }
 }
 
 /// The broker's counters as metrics.

@@ -5,4 +5,4 @@ pub mod coordinator;
 mod serving;
 pub mod worker;
 
-pub use serving::{Endpoints, bind};
+pub use serving::{Endpoints, bind, cannot_listen};

@@ -2,6 +2,7 @@
 
 use crate::exit::{Exit, Failure};
 use pelton_telemetry::{Health, Metrics, Router, http};
+use std::io;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 /// Listen on an address.
@@ -9,14 +10,19 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 /// # Errors
 /// A port that is taken, an address that is not ours: with what to do.
 pub async fn bind(what: &str, address: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|e| {
-        let hint = match e.kind() {
-            std::io::ErrorKind::AddrInUse => "; another process has the port: end it, or choose another address",
-            std::io::ErrorKind::PermissionDenied => "; ports below 1024 need rights: choose another",
-            _ => "",
-        };
-        Failure::new(Exit::Unavailable, format!("{what} cannot listen on {address}: {e}{hint}"))
-    })
+    TcpListener::bind(address).await.map_err(|e| cannot_listen(what, address, &e))
+}
+
+/// A failure that says why an address cannot be listened on, and what to do.
+pub fn cannot_listen(what: &str, address: &str, e: &io::Error) -> Failure {
+    let hint = match e.kind() {
+        io::ErrorKind::AddrInUse => "; another process has the port: end it, or choose another address",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need rights: choose another",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::InvalidInput => "; write it as HOST:PORT",
+        _ => "",
+    };
+    Failure::new(Exit::Unavailable, format!("{what} cannot listen on {address}: {e}{hint}"))
 }
 
 /// The HTTP endpoints of a role.

@@ -53,7 +53,9 @@ pub async fn worker(node: &Node, args: WorkerArgs) -> Result<(), Failure> {
     let registry = registry(&around)?;
     let (events, received) = Worker::event_channel();
     let host = Host::threads(&HostOptions { registry: registry.clone(), ..host_options(own, &metrics, events)? })?;
-    let endpoints = Endpoints::serve(&own.http, &metrics, &health, Router::new(), never(&shutdown)).await?;
+    // HTTP stays up while the worker drains, and ends with `abort`: nothing is ever sent here.
+    let (_serving, never) = watch::channel(false);
+    let endpoints = Endpoints::serve(&own.http, &metrics, &health, Router::new(), never).await?;
     let options = WorkerOptions {
         id: id.clone(),
         incarnation: uuid::Uuid::new_v4().to_string(),
@@ -126,14 +128,6 @@ fn attachment(health: &Health) -> watch::Sender<bool> {
         }
     });
     sender
-}
-
-/// HTTP stays up while the worker drains.
-fn never(_: &watch::Receiver<bool>) -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    // Kept for the life of the process: the endpoints end with `abort`.
-    std::mem::forget(sender);
-    receiver
 }
 
 /// The host's name, which Kubernetes makes the pod's; with the process id, so that two on one host differ.

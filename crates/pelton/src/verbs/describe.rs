@@ -2,9 +2,9 @@
 
 use super::{get::lag, get::task_lag, json};
 use crate::{
-    cli::{DescribeArgs, Format, Resource},
+    cli::{Described, DescribeArgs, Format},
     client::{Client, ask, pipeline},
-    exit::{Exit, Failure},
+    exit::Failure,
     output,
 };
 use pelton_proto::v1;
@@ -16,7 +16,7 @@ pub async fn describe(args: DescribeArgs) -> Result<(), Failure> {
     let mut client = Client::connect(&args.client.coordinator).await?;
     let structured = matches!(args.client.output, Format::Json | Format::Yaml);
     match args.what {
-        Resource::Pipelines => {
+        Described::Pipeline => {
             let request = ask(pipeline(&args.client.namespace, &args.name));
             let found = client.pipelines.get(request).await?.into_inner();
             if structured {
@@ -25,7 +25,7 @@ pub async fn describe(args: DescribeArgs) -> Result<(), Failure> {
             output::print(describe_pipeline(&found).trim_end());
             Ok(())
         }
-        Resource::Workers => {
+        Described::Worker => {
             let workers = client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?.into_inner().workers;
             let worker = workers.into_iter().find(|w| w.id == args.name).ok_or_else(|| {
                 Failure::unexpected(format!("there is no worker `{}`; `pelton get workers` lists them", args.name))
@@ -38,10 +38,6 @@ pub async fn describe(args: DescribeArgs) -> Result<(), Failure> {
             output::print(describe_worker(&worker, &own).trim_end());
             Ok(())
         }
-        Resource::Tasks | Resource::Incidents => Err(Failure::new(
-            Exit::Usage,
-            "`describe` takes `pipeline` or `worker`; tasks are shown with their pipeline",
-        )),
     }
 }
 

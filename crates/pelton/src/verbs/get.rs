@@ -44,10 +44,19 @@ pub async fn get(args: GetArgs) -> Result<(), Failure> {
         }
         Resource::Incidents => {
             let request = v1::ListIncidentsRequest { namespace };
-            let found = client.cluster.list_incidents(ask(request)).await?.into_inner().incidents;
+            let mut found = client.cluster.list_incidents(ask(request)).await?.into_inner().incidents;
+            if let Some(name) = &args.name {
+                found.retain(|i| concerns(&i.subject, name));
+            }
             show(&found, format, json::incident, INCIDENTS, incident_row)
         }
     }
+}
+
+/// Whether an incident is about a pipeline: its subject is `namespace/name`, or one of its tasks, `namespace/name[..]`.
+fn concerns(subject: &str, pipeline: &str) -> bool {
+    let name = subject.split_once('/').map_or(subject, |(_, name)| name);
+    name.split('[').next() == Some(pipeline)
 }
 
 fn show<T>(
@@ -140,4 +149,22 @@ fn incident_row(i: &v1::Incident) -> Vec<String> {
         if i.stops_task { "yes".into() } else { "no".into() },
         i.message.clone(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn incidents_are_found_by_their_pipeline() {
+        assert!(concerns("default/digits", "digits"));
+        assert!(concerns("default/digits[0.g1.t2]", "digits"));
+        assert!(!concerns("default/digits-feed[0.g1.t0]", "digits"));
+        assert!(!concerns("coordinator", "digits"));
+    }
+
+    #[test]
+    fn a_lag_that_is_not_known_is_no_zero() {
+        assert_eq!((lag(-1).as_str(), lag(0).as_str(), lag(1234).as_str()), ("?", "0", "1,234"));
+    }
 }

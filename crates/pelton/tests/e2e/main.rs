@@ -1,0 +1,15 @@
+//! The shipped binary, used as its users use it.
+//!
+//! Every process listens on a port the system chose, says so on its first line, and is killed when its test ends.
+//! Tests wait for conditions, never for a time.
+// Helpers of tests may unwrap as tests may.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod dev;
+mod endpoints;
+mod outage;
+mod refusals;
+mod run;
+mod support;
+mod verbs;
