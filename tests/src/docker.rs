@@ -7,7 +7,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub struct Containers {
     name: String,
     /// The first three bytes of every address, with the dot behind.
     prefix: String,
+    /// Folder on this machine that every container sees as /models.
+    models: PathBuf,
 }
 
 /// A container that was started.
@@ -38,14 +40,14 @@ pub struct Container {
 }
 
 impl Containers {
-    /// Makes the network.
-    pub fn new(image: &str) -> Result<Self, String> {
+    /// Makes the network. `models` is a folder that every container will see, unwritable, as /models.
+    pub fn new(image: &str, models: &Path) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         sweep()?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("pelton-test-{}-{number}", std::process::id());
         let prefix = make_network(&name)?;
-        Ok(Containers { image: image.to_owned(), name, prefix })
+        Ok(Containers { image: image.to_owned(), name, prefix, models: models.to_path_buf() })
     }
 
     /// Starts `pelton ROLE ARGUMENTS` at the address that ends in `host`.
@@ -56,12 +58,14 @@ impl Containers {
         };
         let label = format!("{LABEL}={}", std::process::id());
         let volume = format!("{}:/data", container.name);
+        let models = format!("{}:/models:ro", self.models.display());
         let place = ["--network", &self.name, "--ip", &container.address, "--hostname", &container.name];
         let hardened =
             ["--read-only", "--user", "65532", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
         docker(&["volume", "create", "--label", &label, &container.name])?;
         let mut run =
             vec!["run", "--detach", "--name", &container.name, "--label", &label, "--volume", &volume];
+        run.extend(["--volume", &models]);
         run.extend(place.iter().chain(&hardened));
         run.extend([self.image.as_str(), role]);
         run.extend(arguments);
@@ -150,13 +154,14 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts all and waits until every role says that it is ready.
-    pub fn start(image: &str, workers: u8, limit: Duration) -> Result<Self, String> {
-        let containers = Containers::new(image)?;
+    pub fn start(image: &str, models: &Path, workers: u8, limit: Duration) -> Result<Self, String> {
+        let containers = Containers::new(image, models)?;
         let at = |host: u8, port: u16| format!("{}{host}:{port}", containers.prefix);
         let (queue, grpc) = (at(BROKER, 9092), at(COORDINATOR, 7461));
         let broker = containers.start("broker", BROKER, &["--listen", &queue, "--data-dir", "/data"])?;
         let http = at(COORDINATOR, 7462);
         let of_coordinator = ["--grpc", &grpc, "--http", &http, "--data-dir", "/data", "--kafka", &queue];
+        let of_coordinator = [&of_coordinator[..], &["--models", "/models", "--create-topics", "4"]].concat();
         let coordinator = containers.start("coordinator", COORDINATOR, &of_coordinator)?;
         let coordinator_url = format!("http://{grpc}");
         let start_worker = |number: u8| {
@@ -164,6 +169,7 @@ impl Cluster {
             let http = at(host, 7463);
             let of_worker =
                 ["--coordinator", &coordinator_url, "--http", &http, "--kafka", &queue, "--executors", "1"];
+            let of_worker = [&of_worker[..], &["--models", "/models", "--data-dir", "/data"]].concat();
             containers.start("worker", host, &of_worker)
         };
         let workers = (0..workers).map(start_worker).collect::<Result<Vec<_>, _>>()?;

@@ -28,11 +28,25 @@ pub fn binary() -> PathBuf {
     beside
 }
 
+/// Whether a program is on the path; a complete run may not go without it.
+pub fn program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    assert!(found || !nothing_may_be_skipped(), "no {name} on the path, and this run may skip nothing");
+    if !found {
+        eprintln!("skipped: no {name} on the path");
+    }
+    found
+}
+
+fn nothing_may_be_skipped() -> bool {
+    std::env::var("PELTON_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1")
+}
+
 fn part(variable: &str, how: &str) -> Option<String> {
     let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
     if value.is_none() {
-        let all = std::env::var("PELTON_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
-        assert!(!all, "{variable} is not set, and this run may skip nothing");
+        assert!(!nothing_may_be_skipped(), "{variable} is not set, and this run may skip nothing");
         eprintln!("skipped: {variable} is not set; {how}");
     }
     value
