@@ -48,7 +48,7 @@ pub(crate) fn plain_text(bytes: &[u8]) -> &str {
 
 /// An integer of up to 18 digits, which is nearly all of them. `-0` is a float to `serde_json`.
 #[inline]
-fn integer(text: &[u8]) -> Option<i64> {
+pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text.split_first()? {
         (b'-', digits) => (true, digits),
         _ => (false, text),

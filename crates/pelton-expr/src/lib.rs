@@ -21,6 +21,7 @@
 
 mod decode;
 mod diagnose;
+mod direct;
 mod find;
 mod path;
 mod program;

@@ -2,6 +2,7 @@
 
 use crate::{
     diagnose::{self, CompileError},
+    direct::Condition,
     record::{Index, Lazy},
 };
 use std::sync::{Arc, LazyLock};
@@ -57,6 +58,8 @@ struct Inner {
     members: Vec<KeyString>,
     reads: Vec<String>,
     writes: Vec<String>,
+    /// A filter's condition, if most records can be judged without running the program.
+    direct: Option<Condition>,
 }
 
 /// What a program needs while it runs, kept from record to record. One for each thread.
@@ -150,6 +153,7 @@ impl Program {
         }
         let names = |paths: &[OwnedTargetPath]| paths.iter().map(ToString::to_string).collect();
         Ok(Self(Arc::new(Inner {
+            direct: Condition::of(source, &members),
             source: source.to_owned(),
             shift: shift.unwrap_or_default(),
             wrapped: shift.is_some(),
@@ -188,6 +192,9 @@ impl Program {
     ) -> Result<bool, String> {
         scratch.fit(self);
         let mut target = Lazy::load(record.into(), &mut scratch.index, false).map_err(|e| e.to_string())?;
+        if let Some(answer) = self.0.direct.as_ref().and_then(|condition| condition.decide(&target)) {
+            return Ok(answer);
+        }
         let value = self.resolve(&mut target, &mut scratch.state)?;
         match value {
             Some(Value::Boolean(answer)) => Ok(answer),

@@ -115,6 +115,13 @@ impl<'a> Lazy<'a> {
         Ok(Self { bytes, index, root, view: OnceCell::new(), error: RefCell::new(None) })
     }
 
+    /// The JSON text of a member as it came, and whether it is a string with escapes. `None`: there is none.
+    #[inline]
+    pub(crate) fn text_of(&self, slot: usize) -> Option<(&[u8], bool)> {
+        let (member, _) = self.index.slots.get(slot).filter(|_| self.root.is_none())?.found?;
+        Some((&self.bytes[member.value()], member.escaped))
+    }
+
     /// An error that a read met during the run.
     #[inline]
     pub(crate) fn take_error(&self) -> Option<JsonError> {

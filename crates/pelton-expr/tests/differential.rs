@@ -56,6 +56,15 @@ const FILTERS: &[(&str, &str)] = &[
     ("x = .a\nx == .b", "x = .a\nx == .b"),
     ("is_null(.c) ", "is_null(.c)"),
     ("length(.) > 2", "length(.) > 2"),
+    // Conditions that are mostly answered without VRL.
+    (".a >= 0 || .b < 100", "(.a >= 0 || .b < 100) ?? \"fails\""),
+    (".a <= 500", "(.a <= 500) ?? \"fails\""),
+    ("!(.a != 1) && .b == \"x\"", "!(.a != 1) && .b == \"x\""),
+    (".a == \"tab\\t\\\"quoted\\\" é 😀 back\\\\\"", ".a == \"tab\\t\\\"quoted\\\" é 😀 back\\\\\""),
+    (".a != true", ".a != true"),
+    (".a == 9007199254740992", ".a == 9007199254740992"),
+    (".b < 9223372036854775807", "(.b < 9223372036854775807) ?? \"fails\""),
+    ("(.a > 1) ?? .b == 1", "(.a > 1) ?? .b == 1"),
 ];
 
 /// JSON text of one value, spelled in many ways.
