@@ -14,6 +14,8 @@ pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// For one answer of Kafka. A new broker makes its internal topics on first use.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Time between two tries.
+const AGAIN: Duration = Duration::from_millis(100);
 /// For the next record of a topic whose end is known.
 const NEXT_RECORD: Duration = Duration::from_secs(30);
 
@@ -75,8 +77,7 @@ impl Watcher {
     /// # Errors
     /// Kafka does not answer.
     pub fn ends(&self, topic: &str) -> Result<Vec<i64>, Trouble> {
-        let end = |p| Ok(self.consumer.fetch_watermarks(topic, p, ANSWER)?.1);
-        (0..self.topics.partitions).map(end).collect()
+        (0..self.topics.partitions).map(|p| end(&self.consumer, topic, p)).collect()
     }
 
     /// Records of the input that are not committed yet.
@@ -99,7 +100,21 @@ impl Watcher {
     }
 }
 
-/// Read a topic from its begin to its end now, partition by partition.
+/// The end of a partition. A new topic has no leader for a moment: asked again until there is one.
+fn end(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<i64, Trouble> {
+    let begun = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, ANSWER) {
+            Ok((_, end)) => return Ok(end),
+            Err(error) if begun.elapsed() > ANSWER => {
+                return Err(format!("the end of {topic}/{partition}: {error}").into());
+            }
+            Err(_) => std::thread::sleep(AGAIN),
+        }
+    }
+}
+
+/// Read a topic from its begin to its end now; the records of a partition come in the order of their offsets.
 ///
 /// # Errors
 /// Kafka does not give all the records, or one of them is not ours.
@@ -110,27 +125,29 @@ pub fn read_all(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<Rec
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
         .set("fetch.queue.backoff.ms", "10");
-    let mut records = Vec::new();
+    let consumer: BaseConsumer = config.create()?;
+    let ends: Vec<i64> = (0..partitions).map(|p| end(&consumer, topic, p)).collect::<Result<_, _>>()?;
+    let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
-        let consumer: BaseConsumer = config.create()?;
-        let (_, end) = consumer.fetch_watermarks(topic, partition, ANSWER)?;
-        let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Beginning)?;
-        consumer.assign(&list)?;
-        let (mut next, mut heard) = (0, Instant::now());
-        while next < end {
-            match consumer.poll(Duration::from_millis(100)) {
-                Some(message) => {
-                    let message = message?;
-                    let at = message.timestamp().to_millis().unwrap_or(-1);
-                    records.push(record::read(message.payload().unwrap_or_default(), partition, at)?);
-                    (next, heard) = (message.offset() + 1, Instant::now());
+    }
+    consumer.assign(&list)?;
+    let (mut records, mut next, mut heard) = (Vec::new(), vec![0; ends.len()], Instant::now());
+    while next.iter().zip(&ends).any(|(next, end)| next < end) {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(message) => {
+                let message = message?;
+                let at = message.timestamp().to_millis().unwrap_or(-1);
+                records.push(record::read(message.payload().unwrap_or_default(), message.partition(), at)?);
+                if let Some(next) = usize::try_from(message.partition()).ok().and_then(|p| next.get_mut(p)) {
+                    *next = message.offset() + 1;
                 }
-                None if heard.elapsed() > NEXT_RECORD => {
-                    return Err(format!("{topic}/{partition} gave nothing from {next} to {end}").into());
-                }
-                None => {}
+                heard = Instant::now();
             }
+            None if heard.elapsed() > NEXT_RECORD => {
+                return Err(format!("{topic} gave nothing more at {next:?}; it ends at {ends:?}").into());
+            }
+            None => {}
         }
     }
     Ok(records)
