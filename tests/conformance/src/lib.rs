@@ -1,0 +1,42 @@
+//! What a Kafka client may expect of a broker, as tests that run on the embedded broker and on a real Apache Kafka.
+//!
+//! Apache Kafka is right. A case that the embedded broker does not do yet is in [`not_yet::NOT_YET`]: its test asserts
+//! that it fails, so that the line has to go when it passes. What differs on purpose is in `docs/broker.md`.
+//!
+//! - [`target`]: the broker under test. - [`client`]: librdkafka's clients on it.
+//! - [`wire`]: single requests in a chosen version, for what no client library would send.
+//! - [`tools`]: Kafka's own command-line tools, kcat and Java programs.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+pub mod client;
+pub mod not_yet;
+// One rule for all tests, without the dependencies of the crate that holds it.
+#[path = "../../src/parts.rs"]
+pub mod parts;
+pub mod target;
+pub mod tools;
+pub mod wire;
+
+pub use target::Target;
+
+/// Makes two tests of each function named: `NAME::embedded` and `NAME::kafka`, and the constant `CASES` for the
+/// check that [`not_yet::NOT_YET`] names only what exists.
+#[macro_export]
+macro_rules! conform {
+    ($($name:ident),+ $(,)?) => {
+        pub const CASES: &[&str] = &[$(concat!(module_path!(), "::", stringify!($name))),+];
+        $(mod $name {
+            #[test]
+            fn embedded() {
+                $crate::target::on_embedded(
+                    concat!(module_path!()),
+                    super::$name,
+                );
+            }
+            #[test]
+            fn kafka() {
+                $crate::target::on_kafka(super::$name);
+            }
+        })+
+    };
+}

@@ -1,0 +1,17 @@
+//! The suite: each case on the embedded broker and on a real Apache Kafka.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests
+
+mod admin;
+mod groups;
+mod offsets;
+mod produce;
+mod robustness;
+mod transactions;
+
+#[test]
+fn the_list_of_what_is_not_there_yet_names_only_cases_that_exist() {
+    let cases =
+        [admin::CASES, groups::CASES, offsets::CASES, produce::CASES, robustness::CASES, transactions::CASES];
+    let unknown = pelton_conformance::not_yet::unknown(&cases);
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
