@@ -244,8 +244,18 @@ struct Moving {
     task: TaskId,
     to: WorkerId,
     since: Duration,
+    leg: Leg,
+}
+
+/// How far a move has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leg {
+    /// The target makes the task's parts; the owner works on.
+    Warming,
     /// The owner was asked to let go.
-    revoked: bool,
+    Leaving,
+    /// The target was granted the task and does not run it yet.
+    Arriving,
 }
 
 impl Core {

@@ -1,6 +1,6 @@
 //! What workers say of their tasks, compared with what was granted.
 
-use super::{Core, Hold, Now, WorkerId};
+use super::{Core, Hold, Leg, Now, WorkerId};
 use crate::store::{Document, keys};
 use pelton_proto::v1::{self, TaskState};
 use pelton_types::{Account, Code, Epoch, Incident, PipelineName, TaskId};
@@ -153,6 +153,7 @@ impl Core {
     }
 
     fn runs(&mut self, id: &TaskId) {
+        self.arrived(id);
         let Some(task) = self.tasks.get_mut(id) else { return };
         if task.record.virgin {
             task.record.virgin = false;
@@ -178,13 +179,13 @@ impl Core {
         let Hold::Releasing { then, .. } = task.hold.clone() else { return };
         self.let_go(id, now);
         let to = then.filter(|to| self.workers.get(to).is_some_and(|w| w.attached() && !w.closing()));
-        let Some(to) = to else { return };
-        let moved = self.moving.as_ref().is_some_and(|m| m.task == *id);
-        if self.wanted(id) {
-            self.grant(id, &to, now);
-            if moved && self.moving.as_ref().is_some_and(|m| m.to == to) {
-                self.moving = None;
+        match to {
+            Some(to) if self.wanted(id) => {
+                self.grant(id, &to, now);
+                self.arriving(id, &to, now);
             }
+            // Whoever it was on the way to is gone, or it should not run: the planner says what becomes of it.
+            _ => self.cancel_move_if(|m| m.task == *id),
         }
     }
 
@@ -194,7 +195,7 @@ impl Core {
         task.hold = Hold::nobody(now.at);
         self.unsettled = true;
         // A move that has not asked the owner yet has lost its point: the task is granted at once.
-        self.cancel_move_if(|m| m.task == *id && !m.revoked);
+        self.cancel_move_if(|m| m.task == *id && m.leg != Leg::Leaving);
     }
 
     fn stepped_down(&mut self, worker: &WorkerId, id: &TaskId, now: Now) {

@@ -1,6 +1,6 @@
 //! From facts to grants and moves: asks the planner, then says who gets what.
 
-use super::{Core, Hold, Moving, Now, Refusal, WorkerId};
+use super::{Core, Hold, Leg, Moving, Now, Refusal, WorkerId};
 use crate::{
     planner::{self, TaskFacts, WorkerFacts},
     store::Wanted,
@@ -230,12 +230,12 @@ impl Core {
         let warm = self.grant_message(id, 1);
         self.send_spec(id, &to);
         self.send(&to, v1::directive::Kind::Warm(warm));
-        self.moving = Some(Moving { task: id.clone(), to, since: now.at, revoked: false });
+        self.moving = Some(Moving { task: id.clone(), to, since: now.at, leg: Leg::Warming });
     }
 
     /// The target of a move is ready.
     pub(super) fn warm_reported(&mut self, worker: &WorkerId, id: &TaskId, now: Now) {
-        if self.moving.as_ref().is_some_and(|m| m.task == *id && m.to == *worker && !m.revoked) {
+        if self.moving.as_ref().is_some_and(|m| m.task == *id && m.to == *worker && m.leg == Leg::Warming) {
             self.revoke_for_move(now);
         }
     }
@@ -246,17 +246,37 @@ impl Core {
         let Hold::Held { worker, .. } = task.hold.clone() else { return };
         let epoch = task.record.epoch;
         self.ask_back(&moving.task, &worker, epoch, Some(moving.to.clone()), now);
-        self.moving = Some(Moving { since: now.at, revoked: true, ..moving });
+        self.moving = Some(Moving { since: now.at, leg: Leg::Leaving, ..moving });
     }
 
-    /// A target that does not get warm is no reason to wait; an owner that does not let go is one to give up.
+    /// The moved task was granted to its target. The next move waits until it runs there: two tasks on the way would be
+    /// two that stand still.
+    pub(super) fn arriving(&mut self, id: &TaskId, to: &WorkerId, now: Now) {
+        if let Some(moving) = self.moving.as_mut().filter(|m| m.task == *id && m.to == *to) {
+            moving.leg = Leg::Arriving;
+            moving.since = now.at;
+        }
+    }
+
+    /// The task runs where it was moved to.
+    pub(super) fn arrived(&mut self, id: &TaskId) {
+        if self.moving.take_if(|m| m.task == *id && m.leg == Leg::Arriving).is_some() {
+            self.unsettled = true;
+        }
+    }
+
+    /// A target that does not get warm is no reason to wait; an owner that does not let go is one to give up; a target
+    /// that is long in starting has the task all the same.
     pub(super) fn hurry_move(&mut self, now: Now) {
         let Some(moving) = &self.moving else { return };
         let waited = now.at.saturating_sub(moving.since);
-        if !moving.revoked && waited >= self.settings.warm_deadline {
-            self.revoke_for_move(now);
-        } else if moving.revoked && waited >= self.settings.revoke_deadline + MOVE_SLACK {
-            self.cancel_move_if(|_| true);
+        match moving.leg {
+            Leg::Warming if waited >= self.settings.warm_deadline => self.revoke_for_move(now),
+            Leg::Leaving if waited >= self.settings.revoke_deadline + MOVE_SLACK => {
+                self.cancel_move_if(|_| true)
+            }
+            Leg::Arriving if waited >= self.settings.lease => self.cancel_move_if(|_| true),
+            _ => {}
         }
     }
 
@@ -271,7 +291,7 @@ impl Core {
                 *then = None;
             }
             let epoch = task.record.epoch + 1;
-            if !moving.revoked {
+            if moving.leg == Leg::Warming {
                 // What was warmed up is of no use.
                 self.revoke(&moving.to, &moving.task, epoch);
             }

@@ -210,6 +210,23 @@ fn a_new_worker_gets_its_share_one_warm_move_at_a_time() {
 }
 
 #[test]
+fn the_next_move_waits_until_the_task_before_runs_again() {
+    let mut world = World::new().with_workers(1, 8);
+    world.apply("a", "1", 6).unwrap();
+    world.run(secs(4));
+    world.workers.insert("w1".into(), simulation::FakeWorker::with_capacity(8));
+    world.connect("w1");
+    let mut most = 0;
+    for _ in 0..400 {
+        world.run(Duration::from_millis(50));
+        let running = |t: &&v1::Task| t.status.as_ref().is_some_and(|s| s.state() == v1::TaskState::Running);
+        most = most.max(6 - world.view("a").tasks.iter().filter(running).count());
+    }
+    assert_eq!(world.running(), [("w0", 3), ("w1", 3)].into());
+    assert_eq!(most, 1, "tasks on the way at a time");
+}
+
+#[test]
 fn a_drained_worker_gives_everything_away_and_gets_nothing_until_a_new_process_attaches() {
     let mut world = World::new().with_workers(2, 8);
     world.apply("a", "1", 4).unwrap();

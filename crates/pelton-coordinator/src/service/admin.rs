@@ -294,6 +294,15 @@ impl Cluster for Admin {
     }
 }
 
+/// Where records of a pipeline can be watched: its sources, operators and sinks, by name.
+fn places(definition: &str) -> Vec<String> {
+    // What is stored was checked when it was applied.
+    let document = serde_json::from_str(definition).ok().and_then(|json| pelton_config::from_json(&json).ok());
+    let Some(spec) = document.map(|d| d.spec) else { return Vec::new() };
+    let operators = spec.operators.iter().map(|o| o.name.clone());
+    spec.sources.keys().cloned().chain(operators).chain(spec.sinks.keys().cloned()).collect()
+}
+
 #[tonic::async_trait]
 impl Records for Admin {
     type TapStream = Sent<v1::TappedRecord>;
@@ -303,6 +312,14 @@ impl Records for Admin {
         let name = name_of(&request.namespace, &request.pipeline)?;
         request.namespace.clone_from(&name.namespace);
         let pipeline = self.pipeline(&name).await?;
+        let places = places(&pipeline.definition);
+        if !request.at.is_empty() && !places.contains(&request.at) {
+            return Err(Status::invalid_argument(format!(
+                "{name} has no source, operator or sink `{}`; it has {}",
+                request.at,
+                places.join(", ")
+            )));
+        }
         let held = pipeline.tasks.into_iter().map(|t| t.worker_id).filter(|w| !w.is_empty());
         let workers: BTreeSet<String> = held.collect();
         let records = self.hub.tap(&workers, &request).ok_or_else(|| {
