@@ -18,6 +18,11 @@ use std::{
 
 /// How long one question may take.
 const ANSWER_WITHIN_MS: i32 = 5_000;
+/// How long the question for a group's offsets may take: the most the library allows. It must not run out: of a request
+/// to a group's coordinator that timed out, librdkafka 2.12.1 keeps the search for the coordinator going, and once that
+/// ends it uses the freed request and aborts the process (`rd_kafka_coord_req_fail` after the `__DESTROY` of
+/// `rd_kafka_admin_coord_request`). So one question stays open across reads, and only the reads run out of patience.
+const OPEN_WITHIN_MS: i32 = 3_600_000;
 /// A new cluster answers "no coordinator yet" for the first seconds: asked again quietly for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before asking again.
@@ -30,6 +35,8 @@ pub(crate) struct KafkaOffsets {
     start: Start,
     read: Option<Read>,
     commit: Option<Commit>,
+    /// The question for the group's offsets that is not answered yet.
+    asked: Option<(Vec<Partition>, u64)>,
 }
 
 struct Read {
@@ -62,12 +69,22 @@ enum CommitStep {
 
 impl KafkaOffsets {
     pub(crate) fn new(consumer: Arc<SharedConsumer>, alarm: Alarm, start: Start) -> Self {
-        Self { consumer, alarm, start, read: None, commit: None }
+        Self { consumer, alarm, start, read: None, commit: None, asked: None }
     }
 
-    fn ask_committed(&self, partitions: &[Partition]) -> ReadStep {
+    fn ask_committed(&mut self, partitions: &[Partition]) -> ReadStep {
         let mut state = self.consumer.served();
-        ReadStep::Committed(state.requests.committed(&self.consumer.group, partitions, ANSWER_WITHIN_MS))
+        if let Some((of, number)) = self.asked.take() {
+            // An answer that came meanwhile may be old; a question that is still open is as good as a new one.
+            if state.requests.take(number).is_none() && of == partitions {
+                self.asked = Some((of, number));
+                return ReadStep::Committed(number);
+            }
+            state.requests.forget(number);
+        }
+        let number = state.requests.committed(&self.consumer.group, partitions, OPEN_WITHIN_MS);
+        self.asked = Some((partitions.to_vec(), number));
+        ReadStep::Committed(number)
     }
 
     fn send(&self, positions: &[(Partition, Offset)], metadata: &str) -> CommitStep {
@@ -84,15 +101,21 @@ impl KafkaOffsets {
     }
 
     /// One step of a read: the next step, or its end.
-    fn read_on(&self, read: &mut Read) -> Poll<Result<Vec<Committed>, EndError>> {
+    fn read_on(&mut self, read: &mut Read) -> Poll<Result<Vec<Committed>, EndError>> {
         loop {
             match &mut read.step {
                 ReadStep::Again(at) if Instant::now() < *at => return Poll::Pending,
                 ReadStep::Again(_) => read.step = self.ask_committed(&read.partitions),
                 ReadStep::Committed(number) => {
                     let Some(answer) = self.consumer.served().requests.take(*number) else {
+                        if read.since.elapsed() < PATIENCE {
+                            return Poll::Pending;
+                        }
+                        let failure = Failure::of(errors::code::TIMED_OUT);
+                        self.read_failed(read, &failure)?;
                         return Poll::Pending;
                     };
+                    self.asked = None;
                     match whole(answer) {
                         Ok(all) if all.iter().all(|e| e.offset >= 0) => {
                             return Poll::Ready(self.finish(read, all, &[]));
@@ -197,6 +220,7 @@ fn committed_of(
 impl Offsets for KafkaOffsets {
     fn start_read(&mut self, partitions: &[Partition]) {
         let step = self.ask_committed(partitions);
+        self.alarm.wake_after(PATIENCE, &self.consumer.wake);
         self.read = Some(Read { partitions: partitions.to_vec(), since: Instant::now(), step });
     }
 

@@ -79,6 +79,7 @@ pub struct LostRecords {
 pub struct Chain {
     nodes: Vec<Node>,
     sources: Vec<(String, Vec<Target>)>,
+    sinks: Vec<String>,
     context: BuildContext,
     /// Who watches.
     pub taps: Taps,
@@ -97,6 +98,7 @@ impl Chain {
         let mut chain = Chain {
             nodes: Vec::new(),
             sources: plan.sources.iter().map(|s| (s.name.clone(), Vec::new())).collect(),
+            sinks: plan.sinks.iter().map(|s| s.name.clone()).collect(),
             context: context.clone(),
             taps: Taps::default(),
         };
@@ -205,13 +207,24 @@ impl Chain {
         let mut queue = VecDeque::new();
         let (name, targets) = &self.sources[source];
         self.taps.offer(name, false, &batch);
+        let from = out.sinks.len();
         fan_out(targets, batch, &mut queue, out);
-        self.run(queue, now, out)
+        self.run(queue, now, out)?;
+        self.show_sinks(&out.sinks[from..]);
+        Ok(())
+    }
+
+    /// Offer what goes into the sinks to whoever watches.
+    fn show_sinks(&mut self, batches: &[(usize, Batch)]) {
+        for (index, batch) in batches {
+            self.taps.offer(&self.sinks[*index], true, batch);
+        }
     }
 
     /// Ask the operators that hold records for what became ready. Returns when to ask again at the latest.
     pub fn poll(&mut self, now: Instant, out: &mut Output) -> Result<Option<Instant>, LostRecords> {
         let mut soonest: Option<Instant> = None;
+        let from = out.sinks.len();
         for index in 0..self.nodes.len() {
             if self.nodes[index].operator.held() == 0 {
                 continue;
@@ -227,6 +240,7 @@ impl Chain {
             self.collect(index, collector, &mut queue, out);
             self.run(queue, now, out)?;
         }
+        self.show_sinks(&out.sinks[from..]);
         Ok(soonest)
     }
 

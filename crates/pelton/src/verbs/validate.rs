@@ -33,7 +33,7 @@ pub fn read(path: &Path, models: Option<&Path>) -> Result<Definitions, Failure> 
     let context = BuildContext::detached(models.unwrap_or(&folder));
     let env = |variable: &str| std::env::var(variable).ok();
     let documents = pelton_config::parse(&name, &text, &registry, &context, &env)
-        .map_err(|report| Failure::bad(format!("{}\n{}", report.summary(), report.render(&text).trim_end())))?;
+        .map_err(|report| Failure::bad(report.render(&text).trim_end()))?;
     Ok(Definitions { name, text, documents, folder })
 }
 

@@ -8,7 +8,7 @@ use crate::support::{
 #[test]
 fn definitions_that_cannot_run_are_refused_by_the_coordinator() {
     let cluster = Cluster::start(0);
-    cluster.apply(&copy("lost", "true")).refused(78, &["topic `in` does not exist"]);
+    cluster.apply(&copy("lost", "true")).refused(78, &["PLT0204", "topic in", "does not exist", "create it"]);
     let kafka = cluster.kafka();
     kafka.create("digits", 4);
     kafka.create("labels", 4);

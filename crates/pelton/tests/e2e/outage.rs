@@ -29,7 +29,8 @@ fn a_queue_that_is_away_at_the_start_and_in_the_middle_is_waited_for_and_nothing
     kafka.put_ids("in", 0..100);
     all.broker.take().unwrap().kill();
 
-    let (child, _) = worker(all.dir.path(), "w0", &listen, &all.grpc, &[]);
+    let soon = [("PELTON__WORKER__DRAINTIMEOUT", "2s")];
+    let (child, _) = worker(all.dir.path(), "w0", &listen, &all.grpc, &soon);
     all.workers.push(child);
     says_so(&mut all);
     all.broker = Some(cluster::broker(all.dir.path(), &listen).0);
@@ -44,7 +45,13 @@ fn a_queue_that_is_away_at_the_start_and_in_the_middle_is_waited_for_and_nothing
     kafka.put_ids("in", 100..200);
     assert_eq!(kafka.until_ids("out", 200).len(), 200);
     no_incident(&all);
-    assert!(all.workers[0].running());
+
+    // Told to end while the queue is away again: it gives up in time, and cleanly.
+    all.broker.take().unwrap().kill();
+    says_so(&mut all);
+    all.workers[0].terminate();
+    let worker = all.workers.remove(0).said();
+    assert_eq!(worker.code, 0, "{worker:#?}");
 }
 
 /// The worker's log and the coordinator's incident tell of the queue.

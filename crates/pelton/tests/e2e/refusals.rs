@@ -54,7 +54,7 @@ fn definitions_are_validated_with_every_place() {
     std::fs::write(&wrong, text).unwrap();
     let name = wrong.display().to_string();
     let refused = said(["validate", &name, &example()]);
-    refused.refused(78, &[&format!("{name}:25:"), &format!("{name}:29:"), "fitler", "often"]);
+    refused.refused(78, &[&format!("{name}:21:19"), &format!("{name}:25:22"), "fitler", "often"]);
     assert!(refused.out.contains("Pipeline default/digits is valid"), "the other file is judged too");
 }
 
@@ -65,10 +65,10 @@ fn a_model_that_does_not_fit_is_refused_where_it_is_named() {
     let models = digits().display().to_string();
     let text = std::fs::read_to_string(example()).unwrap();
     std::fs::write(&file, text.replace("digits.onnx", "letters.onnx")).unwrap();
-    said(["validate", &file, "--models", &models]).refused(78, &["letters.onnx", ":33:"]);
+    said(["validate", &file, "--models", &models]).refused(78, &["letters.onnx", "p.yaml:28:16"]);
     std::fs::write(dir.path().join("digits.onnx"), b"no model at all").unwrap();
     std::fs::write(&file, text).unwrap();
-    said(["validate", &file]).refused(78, &["digits.onnx", ":33:"]);
+    said(["validate", &file]).refused(78, &["digits.onnx", "p.yaml:28:16"]);
 }
 
 #[test]
