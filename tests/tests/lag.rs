@@ -94,8 +94,10 @@ impl Look {
         let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/kafka/kafka-consumer-groups.sh");
         let group = ["--describe", "--group", &self.group];
         let said = Command::new(tool).args(["--bootstrap-server", &self.kafka]).args(group).output().unwrap();
+        let complaint = String::from_utf8(said.stderr).unwrap();
+        assert!(!complaint.contains("no jars"), "{complaint}");
         // A group that does not exist yet is an error of the tool.
-        String::from_utf8(said.stdout).unwrap()
+        String::from_utf8(said.stdout).unwrap() + &complaint
     }
 
     /// Waits until all that was written is committed.

@@ -35,9 +35,9 @@ pub(super) fn list<S: SegmentStore>(broker: &Broker<S>, request: ListOffsetsRequ
     let isolation = Isolation::from_wire(request.isolation_level);
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
-            let response = ListOffsetsPartitionResponse::default()
-                .with_partition_index(asked.partition_index)
-                .with_leader_epoch(0);
+            // The leader epoch stays unknown: versions before 4 have no field for it and could not be answered.
+            let response =
+                ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
             match list_one(broker, &topic.name, asked, isolation) {
                 Ok((offset, timestamp)) => response.with_offset(offset).with_timestamp(timestamp),
                 Err(code) => response.with_error_code(code.into()).with_offset(-1).with_timestamp(-1),
