@@ -149,6 +149,8 @@ pub struct ExecutorOptions {
     pub queue_bytes: usize,
     /// Commits fall on multiples of their interval after this moment.
     pub origin: Instant,
+    /// Tells how long a step took; the same clock as the times the executor is stepped with.
+    pub clock: fn() -> Instant,
     /// Where events go.
     pub events: EventSink,
     /// Where snapshots go.
@@ -232,7 +234,7 @@ impl Executor {
             match running.task.step(now) {
                 Step::Progress => {
                     progressed = true;
-                    running.busy += now.elapsed();
+                    running.busy += (self.options.clock)().saturating_duration_since(now);
                 }
                 Step::Waiting { until: at } => until = [until, at].into_iter().flatten().min(),
             }
@@ -334,6 +336,8 @@ impl Executor {
                 });
             }
             Err(incident) => {
+                // What an older grant left there is not true any more.
+                self.options.board.remove(&id);
                 tracing::error!(task = %id, epoch = grant.epoch, code = %incident.code, "{incident}");
                 let snapshot =
                     empty_snapshot(&id, grant.epoch, plan.revision, TaskState::Failed, Some(incident));

@@ -58,7 +58,7 @@ impl Host {
         let mut host =
             Host { executors: Vec::new(), threads: Vec::new(), placed: HashMap::new(), board: board.clone() };
         for index in 0..options.executors.max(1) {
-            let (handle, thread) = spawn(executor_options(options, index, &board))?;
+            let (handle, thread) = spawn(executor_options(options, index, &board, Instant::now))?;
             host.executors.push(handle);
             host.threads.push(thread);
         }
@@ -72,7 +72,8 @@ impl Host {
         let notify = Arc::new(tokio::sync::Notify::new());
         let woken = notify.clone();
         let wake = Wake::new(move || woken.notify_one());
-        let (mut executor, handle) = Executor::new(executor_options(options, 0, &board), wake);
+        let clock = || tokio::time::Instant::now().into_std();
+        let (mut executor, handle) = Executor::new(executor_options(options, 0, &board, clock), wake);
         let host = Host { executors: vec![handle], threads: Vec::new(), placed: HashMap::new(), board };
         let run = async move {
             while !executor.stopped() {
@@ -139,15 +140,27 @@ impl Host {
     }
 
     /// Finish, commit and let go of a task; false when it is not here.
-    pub fn release(&self, task: &TaskId, epoch: Epoch, within: Duration) -> bool {
+    pub fn release(&mut self, task: &TaskId, epoch: Epoch, within: Duration) -> bool {
         match self.placed.get(task) {
             Some((at, 0)) => {
                 self.executors[*at].send(Command::Cool(task.clone()));
+                self.placed.remove(task);
                 false
             }
             Some((at, _)) => self.executors[*at].send(Command::Release { task: task.clone(), epoch, within }),
             None => false,
         }
+    }
+
+    /// Drop what was made ahead of grants that will not come.
+    pub fn forget_warm(&mut self) {
+        let executors = &self.executors;
+        self.placed.retain(|task, (at, epoch)| {
+            if *epoch == 0 {
+                executors[*at].send(Command::Cool(task.clone()));
+            }
+            *epoch > 0
+        });
     }
 
     /// A task of this epoch ended: it takes no place any more.
@@ -191,12 +204,19 @@ impl Host {
             }
         }
         if abandoned > 0 {
-            tracing::warn!("{abandoned} executors did not end within {STOP_TIMEOUT:?}; the process ends without them");
+            tracing::warn!(
+                "{abandoned} executors did not end within {STOP_TIMEOUT:?}; the process ends without them"
+            );
         }
     }
 }
 
-fn executor_options(options: &HostOptions, index: usize, board: &Board) -> ExecutorOptions {
+fn executor_options(
+    options: &HostOptions,
+    index: usize,
+    board: &Board,
+    clock: fn() -> Instant,
+) -> ExecutorOptions {
     ExecutorOptions {
         index,
         registry: options.registry.clone(),
@@ -204,6 +224,7 @@ fn executor_options(options: &HostOptions, index: usize, board: &Board) -> Execu
         budget: BATCH,
         queue_bytes: options.queue_bytes / options.executors.max(1),
         origin: options.origin,
+        clock,
         events: options.events.clone(),
         board: board.clone(),
         metrics: options.metrics.clone(),

@@ -3,22 +3,15 @@
 //! One loop owns the ledger and the host: directives, answers of executors and the clock come in, commands and reports go
 //! out. A session that ends, for whatever reason, is dialled again; tasks go on meanwhile.
 
-use crate::{
-    host::Host,
-    ledger::Ledger,
-    plan::stage_plan,
-    report, serve, usage,
-};
+use crate::{host::Host, ledger::Ledger, plan::stage_plan, report, serve, usage};
 use pelton_checkpoint::Grant;
 use pelton_proto::{MAX_MESSAGE_BYTES, task_id, v1};
-use pelton_runtime::{ExecutorEvent, executor::AssignedPartitions, executor::empty_snapshot, status::TaskState};
+use pelton_runtime::{
+    ExecutorEvent, executor::AssignedPartitions, executor::empty_snapshot, status::TaskState,
+};
 use pelton_sdk::{BoxFuture, BuildContext, Registry};
 use pelton_types::{Code, Epoch, Incident, TaskId};
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, interval, sleep, timeout},
@@ -131,18 +124,12 @@ impl Worker {
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let mut pause = REDIAL_FIRST;
         loop {
-            let dialled = tokio::select! {
-                biased;
-                _ = shutdown.wait_for(|stop| *stop), if !self.draining => {
-                    self.begin_drain();
-                    continue;
-                }
-                dialled = (self.dial)() => dialled,
-            };
             let started = Instant::now();
-            let end = match dialled {
-                Ok(channel) => self.session(channel, &mut shutdown).await,
-                Err(e) => End::Lost(format!("cannot connect: {}", root_cause(&e))),
+            let dialled = (self.dial)();
+            let end = match self.meanwhile(dialled, &mut shutdown).await {
+                Some(Ok(channel)) => self.session(channel, &mut shutdown).await,
+                Some(Err(e)) => End::Lost(format!("cannot connect: {}", root_cause(&e))),
+                None => End::Drained,
             };
             self.options.attached.send_replace(false);
             match end {
@@ -154,8 +141,8 @@ impl Worker {
                     );
                 }
             }
-            pause = if started.elapsed() > REDIAL_LONGEST { REDIAL_FIRST } else { (pause * 2).min(REDIAL_LONGEST) };
-            if self.between_sessions(pause, &mut shutdown).await {
+            pause = next_pause(pause, started.elapsed());
+            if self.meanwhile(sleep(pause), &mut shutdown).await.is_none() {
                 break;
             }
         }
@@ -174,10 +161,14 @@ impl Worker {
         self.draining && self.ledger.len() == 0
     }
 
-    /// Without a coordinator: go on for `pause`; true when the drain is complete.
-    async fn between_sessions(&mut self, pause: Duration, shutdown: &mut watch::Receiver<bool>) -> bool {
-        let until = sleep(pause);
-        tokio::pin!(until);
+    /// Wait for something while there is no session: tasks go on, and may ask and end. `None` when the drain is complete
+    /// before.
+    async fn meanwhile<T>(
+        &mut self,
+        wait: impl Future<Output = T>,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Option<T> {
+        tokio::pin!(wait);
         while !self.drained() {
             tokio::select! {
                 biased;
@@ -190,10 +181,10 @@ impl Worker {
                     }
                 },
                 Some(answer) = self.answered.recv() => self.take_answer(answer),
-                () = &mut until => return self.drained(),
+                done = &mut wait => return Some(done),
             }
         }
-        true
+        None
     }
 
     fn note_end(&mut self, snapshot: &pelton_runtime::TaskSnapshot) {
@@ -218,13 +209,15 @@ impl Worker {
         // Room was just made for it.
         let _ = reports.try_send(wrap(ReportKind::Hello(self.hello())));
         let attach = client.attach(ReceiverStream::new(outgoing));
-        let mut directives = match timeout(pelton_proto::link::CALL_TIMEOUT, attach).await {
-            Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return End::Lost(format!("attach refused: {}", status.message())),
-            Err(_) => return End::Lost("attach was not answered".into()),
+        let attach = timeout(pelton_proto::link::CALL_TIMEOUT, attach);
+        let mut directives = match self.meanwhile(attach, shutdown).await {
+            Some(Ok(Ok(response))) => response.into_inner(),
+            Some(Ok(Err(status))) => return End::Lost(format!("attach refused: {}", status.message())),
+            Some(Err(_)) => return End::Lost("attach was not answered".into()),
+            None => return End::Drained,
         };
         let serving = tokio::spawn(serve::run(client.clone(), self.options.id.clone(), self.serve_sink()));
-        let end = self.converse(&mut client, &reports, &mut directives, shutdown).await;
+        let end = self.converse(&client, &reports, &mut directives, shutdown).await;
         serving.abort();
         end
     }
@@ -239,7 +232,7 @@ impl Worker {
 
     async fn converse(
         &mut self,
-        client: &mut WorkerSessionClient<Channel>,
+        client: &WorkerSessionClient<Channel>,
         reports: &mpsc::Sender<v1::WorkerReport>,
         directives: &mut tonic::Streaming<v1::Directive>,
         shutdown: &mut watch::Receiver<bool>,
@@ -307,6 +300,10 @@ impl Worker {
     }
 
     fn welcomed(&mut self, terms: &v1::Welcome, reports: &mpsc::Sender<v1::WorkerReport>) {
+        if terms.term > self.ledger.term {
+            // A new coordinator knows of no move that the old one began.
+            self.host.forget_warm();
+        }
         self.ledger.term = terms.term;
         self.lease = Duration::from_millis(u64::from(terms.lease_ms.max(100)));
         self.heartbeat = Duration::from_millis(u64::from(terms.heartbeat_ms.max(10)));
@@ -314,7 +311,8 @@ impl Worker {
         tracing::info!(worker = %self.options.id, term = terms.term, tasks = self.ledger.len(), "attached");
         for status in self.ledger.last_words() {
             // What does not fit is said on the next session.
-            let _ = reports.try_send(wrap(ReportKind::TaskChange(v1::TaskChange { status: Some(status.clone()) })));
+            let _ = reports
+                .try_send(wrap(ReportKind::TaskChange(v1::TaskChange { status: Some(status.clone()) })));
         }
         self.ledger.delivered();
     }
@@ -352,7 +350,8 @@ impl Worker {
                 if !self.host.release(&task, revoke.epoch, within) {
                     let status = self.ledger.not_here(&task, revoke.epoch);
                     // A full queue: the coordinator asks again on the next session.
-                    let _ = reports.try_send(wrap(ReportKind::TaskChange(v1::TaskChange { status: Some(status) })));
+                    let _ = reports
+                        .try_send(wrap(ReportKind::TaskChange(v1::TaskChange { status: Some(status) })));
                 }
             }
             Kind::Drain(drain) => {
@@ -377,6 +376,9 @@ impl Worker {
     }
 
     fn warm(&mut self, grant: v1::Grant) {
+        if self.draining {
+            return;
+        }
         if self.draining {
             return;
         }
@@ -405,6 +407,10 @@ impl Worker {
             // Granted before the coordinator knew: its executor would never be told to let go of it.
             return Some(empty_snapshot(&task, grant.epoch, grant.revision, TaskState::Released, None));
         }
+        if self.draining {
+            // It was on its way when the drain began, and the executors have had their last order.
+            return Some(empty_snapshot(&task, grant.epoch, grant.revision, TaskState::Released, None));
+        }
         match self.ledger.plan(&task.uuid, grant.revision) {
             Ok(plan) => {
                 let own = partitions.values().flatten().cloned().collect();
@@ -422,9 +428,10 @@ impl Worker {
                 let incident = Incident {
                     code: Code::BadPipeline,
                     message: format!("worker {}: {why}", self.options.id),
-                    remedy: "run workers of the same version and with the same models as the coordinator, then \
+                    remedy:
+                        "run workers of the same version and with the same models as the coordinator, then \
                              resume the pipeline"
-                        .into(),
+                            .into(),
                     stops_task: true,
                 };
                 Some(empty_snapshot(&task, grant.epoch, grant.revision, TaskState::Failed, Some(incident)))
@@ -468,6 +475,11 @@ impl Worker {
     fn confirm_request(&self, task: &TaskId, epoch: Epoch) -> v1::ConfirmEpochRequest {
         v1::ConfirmEpochRequest { task: Some(task.into()), epoch, worker_id: self.options.id.clone() }
     }
+}
+
+/// The pause before the next attempt. A session or an attempt that lasted has waited enough: the next comes at once.
+fn next_pause(last: Duration, lasted: Duration) -> Duration {
+    if lasted > REDIAL_LONGEST { REDIAL_FIRST } else { (last * 2).min(REDIAL_LONGEST) }
 }
 
 fn wrap(kind: ReportKind) -> v1::WorkerReport {

@@ -392,6 +392,7 @@ impl Bench {
             budget: Budget { records: 10, bytes: 1 << 20 },
             queue_bytes: 1 << 20,
             origin: now,
+            clock: Instant::now,
             events: Arc::new(move |event| sink.lock().unwrap().push(event)),
             board: board.clone(),
             metrics: Metrics::detached(),
