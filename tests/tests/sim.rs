@@ -77,3 +77,184 @@ fn an_undisturbed_run_delivers_each_record_once() {
         assert_eq!((account.records_in, account.filtered), (auditor.records_in(), auditor.to_filter()));
     });
 }
+
+#[test]
+fn a_worker_that_is_parted_from_the_coordinator_steps_down_when_it_comes_back() {
+    each_seed(|seed| {
+        let mut cluster = at_work(SimCluster::seeded(seed).workers(2).load(9000, 600));
+        cluster.partition("worker-1", "coordinator");
+        cluster.until("the other worker runs every task", |c| c.owners().get("worker-2") == Some(&8));
+        let before = cluster.commits_of("worker-1");
+        cluster.pass(Duration::from_secs(2));
+        assert!(cluster.commits_of("worker-1") > before, "it works on, because nobody told it otherwise");
+        cluster.repair("worker-1", "coordinator");
+        cluster.until("it is back and has tasks again", |c| {
+            c.owners().get("worker-1") == Some(&4) && c.all_run()
+        });
+        let commits = cluster.commits_of("worker-1");
+        cluster.until("it commits again", |c| c.commits_of("worker-1") > commits);
+        cluster.finish_well();
+    });
+}
+
+#[test]
+fn workers_commit_while_the_coordinator_is_away() {
+    each_seed(|seed| {
+        let mut cluster = at_work(SimCluster::seeded(seed).workers(2).load(9000, 600));
+        let epochs = cluster.epochs();
+        cluster.crash("coordinator");
+        for second in 0..8 {
+            let before = ["worker-1", "worker-2"].map(|worker| cluster.commits_of(worker));
+            cluster.pass(Duration::from_secs(1));
+            let after = ["worker-1", "worker-2"].map(|worker| cluster.commits_of(worker));
+            assert!(
+                before.iter().zip(after).all(|(before, after)| after > *before),
+                "nobody stops in second {second}"
+            );
+        }
+        cluster.restart("coordinator");
+        cluster.until("both workers are back", |c| c.attached().len() == 2 && c.all_run());
+        cluster.finish_well();
+        assert_eq!(cluster.epochs(), epochs, "nothing was granted anew");
+        assert_eq!(cluster.auditor().copies(), 0, "and so nothing was done twice");
+    });
+}
+
+#[test]
+fn tasks_move_to_a_worker_that_joins_one_at_a_time_and_nothing_is_done_twice() {
+    each_seed(|seed| {
+        let mut cluster = at_work(SimCluster::seeded(seed).workers(1).load(6000, 600));
+        let joined = cluster.add_worker();
+        let mut most = 0;
+        cluster.until("the newcomer has half of the tasks", |c| {
+            let running: usize = c.owners().values().sum();
+            most = most.max(8 - running);
+            c.owners().get(&joined) == Some(&4) && c.all_run()
+        });
+        assert_eq!(most, 1, "one task is on the way at a time");
+        let account = cluster.finish_well();
+        assert_eq!(cluster.auditor().copies(), 0);
+        assert_eq!(account.records_in, cluster.auditor().records_in());
+    });
+}
+
+#[test]
+fn a_drained_worker_hands_over_all_its_tasks() {
+    each_seed(|seed| {
+        let mut cluster = at_work(SimCluster::seeded(seed).workers(2).load(6000, 600));
+        let request = DrainWorkerRequest { worker_id: "worker-1".into() };
+        let drained = cluster.ask("worker-1 is drained", |channel| async move {
+            ClusterClient::new(channel).drain_worker(request).await
+        });
+        assert_eq!(drained.expect("it is attached").into_inner().tasks, 4);
+        cluster.until("the other worker runs every task", |c| c.owners().get("worker-2") == Some(&8));
+        let account = cluster.finish_well();
+        assert_eq!(cluster.auditor().copies(), 0);
+        assert_eq!(account.records_in, cluster.auditor().records_in());
+    });
+}
+
+#[test]
+fn a_worker_that_is_asked_to_end_commits_hands_over_and_ends() {
+    each_seed(|seed| {
+        let mut cluster = at_work(SimCluster::seeded(seed).workers(2).load(6000, 600));
+        cluster.terminate("worker-1");
+        cluster.until("it has ended", |c| !c.runs("worker-1"));
+        cluster.until("the other worker runs every task", |c| c.owners().get("worker-2") == Some(&8));
+        let account = cluster.finish_well();
+        assert_eq!(cluster.auditor().copies(), 0);
+        assert_eq!(account.records_in, cluster.auditor().records_in());
+    });
+}
+
+#[test]
+fn a_paused_pipeline_stops_at_a_commit_and_goes_on_there() {
+    each_seed(|seed| {
+        let mut cluster = at_work(SimCluster::seeded(seed).workers(2).load(6000, 600));
+        let paused = cluster.ask("the pipeline is paused", |channel| async move {
+            PipelinesClient::new(channel).pause(pipeline()).await
+        });
+        assert_eq!(paused.expect("it exists").into_inner().phase, "paused");
+        cluster.until("no task runs", |c| c.owners().is_empty());
+        let (stored, commits) = (cluster.auditor().records_out(), cluster.kafka().commits());
+        cluster.pass(Duration::from_secs(3));
+        assert_eq!((cluster.auditor().records_out(), cluster.kafka().commits()), (stored, commits));
+        let resumed = cluster.ask("the pipeline is resumed", |channel| async move {
+            PipelinesClient::new(channel).resume(pipeline()).await
+        });
+        resumed.expect("it exists");
+        let account = cluster.finish_well();
+        assert_eq!(cluster.auditor().copies(), 0);
+        assert_eq!(account.records_in, cluster.auditor().records_in());
+    });
+}
+
+#[test]
+fn a_changed_pipeline_goes_on_where_the_old_one_committed() {
+    each_seed(|seed| {
+        let mut cluster = at_work(SimCluster::seeded(seed).workers(2).load(6000, 600));
+        let changed = apply(&mut cluster, ".revision = 2");
+        assert_eq!((changed.revision, changed.outcome.as_str()), (2, "changed"));
+        let account = cluster.finish_well();
+        assert_eq!(cluster.auditor().copies(), 0);
+        assert_eq!(account.records_in, cluster.auditor().records_in());
+        let revisions = cluster.values_of("revision");
+        let first_of_second =
+            revisions.iter().map(|all| all.iter().position(|r| *r == 2).expect("the new revision wrote"));
+        for (all, from) in revisions.iter().zip(first_of_second) {
+            assert!(
+                all[from..].iter().all(|r| *r == 2),
+                "the old revision wrote nothing after the new one: {all:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| {
+        let mut cluster =
+            at_work(SimCluster::seeded(seed).workers(2).load(1500, 600).faults(Faults { lost_permille: 20 }));
+        cluster.crash("worker-1");
+        cluster.pass(Duration::from_secs(1));
+        cluster.restart("worker-1");
+        cluster.finish_well();
+        cluster.kafka().trace()
+    };
+    let seed = seeds()[0];
+    let (first, second) = (run(seed), run(seed));
+    let differs = first.iter().zip(&second).position(|(a, b)| a != b);
+    assert_eq!(differs, None, "{:?}\n{:?}", differs.map(|at| &first[at]), differs.map(|at| &second[at]));
+    assert_eq!(first.len(), second.len());
+    assert_ne!(first, run(seed + 1));
+}
+
+/// What the checks say of a run with an error in it.
+fn caught(sabotage: Sabotage) -> String {
+    let mut cluster = at_work(SimCluster::seeded(seeds()[0]).workers(2).sabotage(sabotage));
+    cluster.finish().expect_err("the checks see it")
+}
+
+#[test]
+fn a_sink_that_drops_a_batch_is_caught() {
+    let wrong = caught(Sabotage::DropsABatch);
+    assert!(wrong.contains("is not stored"), "{wrong}");
+}
+
+#[test]
+fn a_flush_that_lies_is_caught() {
+    let wrong = caught(Sabotage::FlushesEarly);
+    assert!(wrong.contains("is not stored"), "{wrong}");
+}
+
+#[test]
+fn a_commit_ahead_of_the_output_is_caught() {
+    let wrong = caught(Sabotage::CommitsAhead);
+    assert!(wrong.contains("is not stored"), "{wrong}");
+}
+
+#[test]
+fn a_sink_that_reorders_a_key_is_caught() {
+    let wrong = caught(Sabotage::Reorders);
+    assert!(wrong.contains("out of order"), "{wrong}");
+}

@@ -3,9 +3,10 @@
 use super::{
     Auditor, Faults, Random, Sabotage, SimKafka,
     ends::{SimKafkaFactory, partition_of},
+    kafka::read_all,
     net,
 };
-use pelton_broker::records::NewRecord;
+use pelton_broker::records::{NewRecord, StoredRecord};
 use pelton_coordinator::{Coordinator, Handle, MemoryStore, Options, Snapshot};
 use pelton_proto::v1;
 use pelton_runtime::Metrics;
@@ -31,7 +32,7 @@ pub const OUTPUT: &str = "out";
 /// The pipeline's name.
 pub const PIPELINE: &str = "copy";
 /// A step of the simulation.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(2);
 /// What a test waits for must happen within this much simulated time.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Keys of the load.
@@ -414,6 +415,30 @@ impl SimCluster {
     /// Whether every task runs.
     pub fn all_run(&self) -> bool {
         self.owners().values().sum::<usize>() == self.settings.partitions as usize
+    }
+
+    /// Epoch of each task, by index.
+    pub fn epochs(&self) -> Vec<u64> {
+        self.tasks().iter().filter_map(|task| Some(task.status.as_ref()?.epoch)).collect()
+    }
+
+    /// Commits of one worker that the broker took.
+    pub fn commits_of(&self, worker: &str) -> u64 {
+        self.kafka.commits_of(worker)
+    }
+
+    /// A number in the value of every record of the output, by partition.
+    pub fn values_of(&self, name: &str) -> Vec<Vec<i64>> {
+        let partitions = 0..i32::try_from(self.settings.partitions).unwrap_or(i32::MAX);
+        let number = |stored: StoredRecord| {
+            let value = stored.record.value.unwrap_or_default();
+            serde_json::from_slice::<serde_json::Value>(&value).ok()?[name].as_i64()
+        };
+        partitions
+            .map(|index| {
+                read_all(self.kafka.broker(), (OUTPUT, index), 0).into_iter().filter_map(number).collect()
+            })
+            .collect()
     }
 
     /// Let records come in, from now on.

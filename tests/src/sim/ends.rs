@@ -19,7 +19,7 @@ use std::{
 /// Records of one fetch: few, so that a task has many batches.
 const FETCH: usize = 50;
 /// The broker holds an empty fetch for this long.
-const FETCH_WAIT: Duration = Duration::from_millis(5);
+const FETCH_WAIT: Duration = Duration::from_millis(15);
 /// Produce requests on the way, of one sink.
 const IN_FLIGHT: usize = 4;
 /// Records of one produce request.

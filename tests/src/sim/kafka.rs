@@ -92,7 +92,7 @@ struct State {
     cut: BTreeSet<Arc<str>>,
     events: BTreeMap<(Duration, u64), Event>,
     sequence: u64,
-    commits: u64,
+    commits: BTreeMap<Arc<str>, u64>,
     trace: Vec<String>,
 }
 
@@ -121,7 +121,7 @@ impl SimKafka {
             cut: BTreeSet::new(),
             events: BTreeMap::new(),
             sequence: 0,
-            commits: 0,
+            commits: BTreeMap::new(),
             trace: Vec::new(),
         };
         Self { broker: InProcBroker::new(), state: Arc::new(Mutex::new(state)) }
@@ -143,7 +143,12 @@ impl SimKafka {
 
     /// Commits that the broker took so far.
     pub fn commits(&self) -> u64 {
-        self.state().commits
+        self.state().commits.values().sum()
+    }
+
+    /// Those of one worker.
+    pub fn commits_of(&self, worker: &str) -> u64 {
+        self.state().commits.get(worker).copied().unwrap_or(0)
     }
 
     /// What happened at the broker, a line each: the same for the same seed.
@@ -237,7 +242,7 @@ impl SimKafka {
 /// What a call may write down at the broker.
 pub(super) struct Notes<'a> {
     state: &'a mut State,
-    worker: &'a str,
+    worker: &'a Arc<str>,
 }
 
 impl Notes<'_> {
@@ -256,7 +261,7 @@ impl Notes<'_> {
 
     /// Positions were committed.
     pub(super) fn committed(&mut self, positions: &[(pelton_types::Partition, i64)], metadata: &str) {
-        self.state.commits += 1;
+        *self.state.commits.entry(self.worker.clone()).or_default() += 1;
         let at: Vec<String> = positions.iter().map(|(p, offset)| format!("{p}={offset}")).collect();
         let line = format!(
             "{:>7} {} commits {} as {metadata}",
