@@ -4,9 +4,7 @@ use crate::exit::{Failure, root_cause};
 use pelton_proto::{MAX_MESSAGE_BYTES, link, v1};
 use std::time::Duration;
 use tonic::{Request, transport::Channel};
-use v1::{
-    cluster_client::ClusterClient, pipelines_client::PipelinesClient, records_client::RecordsClient,
-};
+use v1::{cluster_client::ClusterClient, pipelines_client::PipelinesClient, records_client::RecordsClient};
 
 /// A coordinator that can be asked.
 #[derive(Clone)]
@@ -25,8 +23,9 @@ impl Client {
     /// # Errors
     /// When nothing answers at the address, with what to do.
     pub async fn connect(address: &str) -> Result<Client, Failure> {
-        let endpoint = link::endpoint(address)
-            .map_err(|e| Failure::bad(format!("`{address}` is not an address such as http://127.0.0.1:7461: {e}")))?;
+        let endpoint = link::endpoint(address).map_err(|e| {
+            Failure::bad(format!("`{address}` is not an address such as http://127.0.0.1:7461: {e}"))
+        })?;
         let channel = endpoint.connect().await.map_err(|e| {
             Failure::unavailable(format!(
                 "no coordinator answers at {address} ({}); start one with `pelton coordinator` or `pelton dev`, \

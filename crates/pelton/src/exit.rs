@@ -94,7 +94,9 @@ impl From<tonic::Status> for Failure {
                 "the connection to the coordinator broke ({}); is the address that of a coordinator's gRPC?",
                 root_cause(&status)
             ),
-            Code::Unknown | Code::Unimplemented | Code::Internal if status.message().starts_with("grpc-status header missing") => {
+            Code::Unknown | Code::Unimplemented | Code::Internal
+                if status.message().starts_with("grpc-status header missing") =>
+            {
                 format!("what answers there is no coordinator ({}); name its gRPC address", status.message())
             }
             Code::Unavailable if std::error::Error::source(&status).is_some() => {

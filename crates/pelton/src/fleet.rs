@@ -197,7 +197,10 @@ impl Workers {
         let mut lines = Vec::new();
         for slot in &mut self.slots {
             if let Some(status) = slot.process.as_mut().and_then(Process::ended) {
-                lines.push(format!("{} ended ({status}); its tasks go to the others, it is started again", slot.name));
+                lines.push(format!(
+                    "{} ended ({status}); its tasks go to the others, it is started again",
+                    slot.name
+                ));
                 let lived = slot.start_at.elapsed();
                 slot.failures = if lived > STABLE_AFTER { 0 } else { slot.failures + 1 };
                 let pause = RESTART_FIRST * 2_u32.pow(slot.failures.min(10));
@@ -267,7 +270,9 @@ mod tests {
     fn of_a_child_that_says_nothing_the_end_of_its_log_is_shown() {
         let log: String = (0..30).map(|n| format!("line {n}\n")).collect();
         let text = start_failure("worker-1", &log, "signal: 9 (SIGKILL)", Path::new("worker-1.log"));
-        assert!(text.starts_with("the worker-1 did not start (signal: 9 (SIGKILL)); the end of worker-1.log:"));
+        assert!(
+            text.starts_with("the worker-1 did not start (signal: 9 (SIGKILL)); the end of worker-1.log:")
+        );
         assert!(text.ends_with("line 28\n  line 29") && !text.contains("line 17\n"), "{text}");
     }
 }

@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_plain() {
-        let text = render(&["NAME", "N"], vec![vec!["a".into(), "1".into()], vec!["longer".into(), "2".into()]]);
+        let text =
+            render(&["NAME", "N"], vec![vec!["a".into(), "1".into()], vec!["longer".into(), "2".into()]]);
         assert_eq!(text, "NAME    N\na       1\nlonger  2");
     }
 }

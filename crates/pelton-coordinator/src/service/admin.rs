@@ -297,7 +297,8 @@ impl Cluster for Admin {
 /// Where records of a pipeline can be watched: its sources, operators and sinks, by name.
 fn places(definition: &str) -> Vec<String> {
     // What is stored was checked when it was applied.
-    let document = serde_json::from_str(definition).ok().and_then(|json| pelton_config::from_json(&json).ok());
+    let document =
+        serde_json::from_str(definition).ok().and_then(|json| pelton_config::from_json(&json).ok());
     let Some(spec) = document.map(|d| d.spec) else { return Vec::new() };
     let operators = spec.operators.iter().map(|o| o.name.clone());
     spec.sources.keys().cloned().chain(operators).chain(spec.sinks.keys().cloned()).collect()

@@ -31,8 +31,13 @@ impl Totals {
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn collect(client: &mut Client, elapsed: Duration, cpu_seconds: f64) -> Result<Totals, Failure> {
-        let pipelines = client.pipelines.list(ask(v1::ListPipelinesRequest::default())).await?.into_inner().pipelines;
+    pub async fn collect(
+        client: &mut Client,
+        elapsed: Duration,
+        cpu_seconds: f64,
+    ) -> Result<Totals, Failure> {
+        let pipelines =
+            client.pipelines.list(ask(v1::ListPipelinesRequest::default())).await?.into_inner().pipelines;
         let mut totals = Totals { elapsed, cpu_seconds, ..Totals::default() };
         for p in &pipelines {
             let account: Account = p.account.unwrap_or_default().into();
@@ -83,7 +88,8 @@ impl Totals {
         if wrong.is_empty() {
             return Ok(());
         }
-        let lines: Vec<_> = wrong.iter().map(|(name, account)| format!("{name}: {}", balance(*account))).collect();
+        let lines: Vec<_> =
+            wrong.iter().map(|(name, account)| format!("{name}: {}", balance(*account))).collect();
         Err(Failure::new(Exit::Invariant, format!("records are unaccounted for: {}", lines.join("; "))))
     }
 }

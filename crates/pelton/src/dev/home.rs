@@ -30,7 +30,9 @@ impl Home {
     pub fn open(given: Option<&Path>) -> Result<Home, Failure> {
         let (path, temporary) = match given {
             Some(path) => (path.to_path_buf(), false),
-            None => (std::env::temp_dir().join(format!("pelton-dev-{}", uuid::Uuid::new_v4().simple())), true),
+            None => {
+                (std::env::temp_dir().join(format!("pelton-dev-{}", uuid::Uuid::new_v4().simple())), true)
+            }
         };
         std::fs::create_dir_all(&path)
             .map_err(|e| Failure::unexpected(format!("cannot create {}: {e}", path.display())))?;
@@ -42,8 +44,13 @@ impl Home {
     fn locked(&self) -> Result<File, Failure> {
         let file = self.path.join("dev.lock");
         let cannot = |e: std::io::Error| Failure::unexpected(format!("cannot lock {}: {e}", file.display()));
-        let mut lock =
-            File::options().create(true).truncate(false).read(true).write(true).open(&file).map_err(cannot)?;
+        let mut lock = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&file)
+            .map_err(cannot)?;
         let deadline = Instant::now() + LET_GO;
         loop {
             match lock.try_lock() {

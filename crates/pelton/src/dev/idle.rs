@@ -40,7 +40,10 @@ fn drained(p: &v1::Pipeline) -> bool {
                     s.state == v1::TaskState::Running as i32 || s.state == v1::TaskState::Completed as i32
                 })
             };
-            p.lag == 0 && p.pending == 0 && p.tasks.len() == p.tasks_wanted as usize && p.tasks.iter().all(running)
+            p.lag == 0
+                && p.pending == 0
+                && p.tasks.len() == p.tasks_wanted as usize
+                && p.tasks.iter().all(running)
         }
         _ => false,
     }

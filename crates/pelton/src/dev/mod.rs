@@ -68,7 +68,9 @@ pub async fn dev(node: &crate::settings::Node, args: DevArgs) -> Result<(), Fail
     let killed = cluster.workers.stop(DRAIN).await;
     let cpu_seconds = fleet::cpu_seconds_of_ended();
     for name in &killed {
-        eprintln!("{name} did not finish within {DRAIN:?} and was killed; what it had not committed is read again");
+        eprintln!(
+            "{name} did not finish within {DRAIN:?} and was killed; what it had not committed is read again"
+        );
     }
     let totals = Totals::collect(&mut cluster.client, elapsed, cpu_seconds).await;
     cluster.stop().await;
@@ -103,8 +105,15 @@ impl Cluster {
         let path = |p: PathBuf| p.display().to_string();
         let (broker_dir, coordinator_dir) = (path(home.join("broker")), path(home.join("coordinator")));
         let (partitions, folder) = (args.partitions.to_string(), folder.display().to_string());
-        let mut arguments =
-            text(&["broker", "--listen", &args.broker_listen, "--http", "127.0.0.1:0", "--data-dir", &broker_dir]);
+        let mut arguments = text(&[
+            "broker",
+            "--listen",
+            &args.broker_listen,
+            "--http",
+            "127.0.0.1:0",
+            "--data-dir",
+            &broker_dir,
+        ]);
         arguments.extend(text(&["--partitions", &partitions]));
         let broker = Process::start("broker", &logs, &arguments).await?;
         let bootstrap = broker.address("bootstrap");
@@ -132,7 +141,11 @@ impl Cluster {
         [&mut self.broker, &mut self.coordinator].into_iter().find_map(|process| {
             let status = process.ended()?;
             let log = home.logs().join(format!("{}.log", process.name));
-            Some(Failure::unavailable(format!("the {} ended ({status}); see {}", process.name, log.display())))
+            Some(Failure::unavailable(format!(
+                "the {} ended ({status}); see {}",
+                process.name,
+                log.display()
+            )))
         })
     }
 

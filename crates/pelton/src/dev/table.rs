@@ -1,11 +1,7 @@
 //! The live table: redrawn in place on a terminal, a line now and then elsewhere.
 
 use super::{Cluster, Home};
-use crate::{
-    cli::DevArgs,
-    output,
-    verbs::get::lag,
-};
+use crate::{cli::DevArgs, output, verbs::get::lag};
 use pelton_proto::v1;
 use std::{
     collections::{HashMap, HashSet},
@@ -17,7 +13,8 @@ use tokio::time::Instant;
 /// Where things are, printed once.
 pub fn head(cluster: &Cluster, args: &DevArgs, home: &Home) -> Vec<String> {
     let kept = if args.data_dir.is_some() { "kept" } else { "dropped at the end; keep it with --data-dir" };
-    let workers: Vec<String> = cluster.workers.pids().iter().map(|(name, pid)| format!("{name} ({pid})")).collect();
+    let workers: Vec<String> =
+        cluster.workers.pids().iter().map(|(name, pid)| format!("{name} ({pid})")).collect();
     vec![
         format!("queue        {} (Kafka protocol)", cluster.broker.address("bootstrap")),
         format!("coordinator  http://{} (gRPC)", cluster.coordinator.address("grpc")),
@@ -130,7 +127,8 @@ impl Screen {
     }
 
     fn table(&self, pipelines: &[v1::Pipeline], workers: &[v1::Worker]) -> String {
-        let header = ["PIPELINE", "PHASE", "IN/S", "OUT/S", "IN", "OUT", "LAG", "DEAD-LETTERED", "TASKS BY WORKER"];
+        let header =
+            ["PIPELINE", "PHASE", "IN/S", "OUT/S", "IN", "OUT", "LAG", "DEAD-LETTERED", "TASKS BY WORKER"];
         let rows = pipelines.iter().map(|p| {
             let (records_in, records_out) = self.rate(p);
             let account = p.account.unwrap_or_default();
@@ -170,7 +168,8 @@ fn incident(i: &v1::Incident) -> String {
 fn by_worker(p: &v1::Pipeline) -> String {
     let mut workers: Vec<(&str, Vec<String>)> = Vec::new();
     for t in &p.tasks {
-        let index = t.status.as_ref().and_then(|s| s.task.as_ref()).map_or("?".into(), |t| t.index.to_string());
+        let index =
+            t.status.as_ref().and_then(|s| s.task.as_ref()).map_or("?".into(), |t| t.index.to_string());
         let name = if t.worker_id.is_empty() { "nobody" } else { t.worker_id.as_str() };
         match workers.iter_mut().find(|(known, _)| *known == name) {
             Some((_, tasks)) => tasks.push(index),
@@ -178,7 +177,8 @@ fn by_worker(p: &v1::Pipeline) -> String {
         }
     }
     workers.sort();
-    let lines: Vec<String> = workers.iter().map(|(name, tasks)| format!("{name}: {}", tasks.join(" "))).collect();
+    let lines: Vec<String> =
+        workers.iter().map(|(name, tasks)| format!("{name}: {}", tasks.join(" "))).collect();
     lines.join(", ")
 }
 

@@ -59,14 +59,16 @@ fn refused(e: ServeError) -> Failure {
 /// The broker's counters as metrics.
 fn export(running: &pelton_broker::server::Running, metrics: &Metrics) -> Result<(), Failure> {
     let counters = running.counters();
-    let gauge = |name: &str, help: &str| metrics.gauge(name, help).map_err(|e| Failure::unexpected(e.to_string()));
+    let gauge =
+        |name: &str, help: &str| metrics.gauge(name, help).map_err(|e| Failure::unexpected(e.to_string()));
     let connections = gauge("pelton_broker_connections", "Open connections of clients.")?;
     let produced = gauge("pelton_broker_produced_records", "Records stored since the start.")?;
     let bytes = gauge("pelton_broker_produced_bytes", "Bytes of record batches stored since the start.")?;
     let fetched = gauge("pelton_broker_fetched_bytes", "Bytes of record batches sent since the start.")?;
     metrics.before_scrape(move || {
         let now = counters.snapshot();
-        let set = |gauge: &prometheus::IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let set =
+            |gauge: &prometheus::IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&connections, now.connections_opened.saturating_sub(now.connections_closed));
         set(&produced, now.produced_records);
         set(&bytes, now.produced_bytes);

@@ -51,7 +51,8 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
     let health = Health::new();
     let ready = health.readiness.check("lead", "taking the lead");
     let coordinator = lead(own, &args, &grpc).await?;
-    metrics::register(coordinator.handle(), &process_metrics).map_err(|e| Failure::unexpected(e.to_string()))?;
+    metrics::register(coordinator.handle(), &process_metrics)
+        .map_err(|e| Failure::unexpected(e.to_string()))?;
     ready.ready();
     let endpoints =
         Endpoints::serve(&own.http, &process_metrics, &health, Router::new(), shutdown.clone()).await?;
@@ -81,8 +82,9 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
 }
 
 async fn lead(own: &CoordinatorSettings, args: &CoordinatorArgs, grpc: &str) -> Result<Coordinator, Failure> {
-    std::fs::create_dir_all(&own.data_dir)
-        .map_err(|e| Failure::bad(format!("cannot create the data directory {}: {e}", own.data_dir.display())))?;
+    std::fs::create_dir_all(&own.data_dir).map_err(|e| {
+        Failure::bad(format!("cannot create the data directory {}: {e}", own.data_dir.display()))
+    })?;
     let file = own.data_dir.join(STORE);
     let store = FileStore::open(&file)
         .map_err(|e| Failure::unavailable(format!("cannot open the store {}: {e}", file.display())))?;

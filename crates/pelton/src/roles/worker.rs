@@ -49,10 +49,12 @@ pub async fn worker(node: &Node, args: WorkerArgs) -> Result<(), Failure> {
     let metrics = Metrics::new("worker");
     let health = Health::new();
     let base_dir = args.child.base_dir.clone().unwrap_or_else(|| PathBuf::from("."));
-    let around = Surroundings { kafka: &own.kafka, client_id: &id, base_dir: &base_dir, data_dir: &own.data_dir };
+    let around =
+        Surroundings { kafka: &own.kafka, client_id: &id, base_dir: &base_dir, data_dir: &own.data_dir };
     let registry = registry(&around)?;
     let (events, received) = Worker::event_channel();
-    let host = Host::threads(&HostOptions { registry: registry.clone(), ..host_options(own, &metrics, events)? })?;
+    let host =
+        Host::threads(&HostOptions { registry: registry.clone(), ..host_options(own, &metrics, events)? })?;
     // HTTP stays up while the worker drains, and ends with `abort`: nothing is ever sent here.
     let (_serving, never) = watch::channel(false);
     let endpoints = Endpoints::serve(&own.http, &metrics, &health, Router::new(), never).await?;
@@ -106,7 +108,9 @@ fn budget(set: Option<u64>) -> u64 {
 
 fn dial(address: &str) -> Result<Dial, Failure> {
     let endpoint = link::endpoint(address).map_err(|e| {
-        Failure::bad(format!("the coordinator's address `{address}` is not one such as http://127.0.0.1:7461: {e}"))
+        Failure::bad(format!(
+            "the coordinator's address `{address}` is not one such as http://127.0.0.1:7461: {e}"
+        ))
     })?;
     Ok(Arc::new(move || {
         let endpoint = endpoint.clone();

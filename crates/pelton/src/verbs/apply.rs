@@ -14,7 +14,8 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `pelton apply`
 pub async fn apply(args: ApplyArgs) -> Result<(), Failure> {
-    let path = args.file.or(args.filename).ok_or_else(|| Failure::new(crate::exit::Exit::Usage, "name a file"))?;
+    let path =
+        args.file.or(args.filename).ok_or_else(|| Failure::new(crate::exit::Exit::Usage, "name a file"))?;
     let (file_name, definition) = read(&path)?;
     let mut client = Client::connect(&args.client.coordinator).await?;
     let namespace = args.client.namespace.clone();
@@ -27,7 +28,10 @@ pub async fn apply(args: ApplyArgs) -> Result<(), Failure> {
     for one in &applied {
         let dry = if args.dry_run { " (dry run)" } else { "" };
         let kind = one.kind.to_lowercase();
-        output::print(&format!("{kind} {}/{} {} (revision {}){dry}", one.namespace, one.name, one.outcome, one.revision));
+        output::print(&format!(
+            "{kind} {}/{} {} (revision {}){dry}",
+            one.namespace, one.name, one.outcome, one.revision
+        ));
         for line in one.changes.iter().chain(&one.notes) {
             output::print(&format!("  {line}"));
         }

@@ -2,7 +2,7 @@
 
 use super::{get::lag, get::task_lag, json};
 use crate::{
-    cli::{Described, DescribeArgs, Format},
+    cli::{DescribeArgs, Described, Format},
     client::{Client, ask, pipeline},
     exit::Failure,
     output,
@@ -26,14 +26,19 @@ pub async fn describe(args: DescribeArgs) -> Result<(), Failure> {
             Ok(())
         }
         Described::Worker => {
-            let workers = client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?.into_inner().workers;
+            let workers =
+                client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?.into_inner().workers;
             let worker = workers.into_iter().find(|w| w.id == args.name).ok_or_else(|| {
-                Failure::unexpected(format!("there is no worker `{}`; `pelton get workers` lists them", args.name))
+                Failure::unexpected(format!(
+                    "there is no worker `{}`; `pelton get workers` lists them",
+                    args.name
+                ))
             })?;
             if structured {
                 return output::value(&json::worker(&worker), args.client.output);
             }
-            let tasks = client.cluster.list_tasks(ask(v1::ListTasksRequest::default())).await?.into_inner().tasks;
+            let tasks =
+                client.cluster.list_tasks(ask(v1::ListTasksRequest::default())).await?.into_inner().tasks;
             let own: Vec<_> = tasks.into_iter().filter(|t| t.worker_id == worker.id).collect();
             output::print(describe_worker(&worker, &own).trim_end());
             Ok(())
@@ -58,14 +63,18 @@ pub fn describe_pipeline(p: &v1::Pipeline) -> String {
     line("Balance:", balance(account));
     if !p.operators.is_empty() {
         out.push_str("\nOperators:\n");
-        let rows = p.operators.iter().map(|o| account_row(&o.name, o.account.unwrap_or_default().into())).collect();
+        let rows =
+            p.operators.iter().map(|o| account_row(&o.name, o.account.unwrap_or_default().into())).collect();
         indent(&mut out, &output::render(ACCOUNT, rows));
     }
     out.push_str("\nTasks:\n");
     let rows = p.tasks.iter().map(|t| {
         let status = t.status.clone().unwrap_or_default();
         vec![
-            status.task.as_ref().map_or(String::new(), |t| format!("{}.g{}.t{}", t.stage, t.generation, t.index)),
+            status
+                .task
+                .as_ref()
+                .map_or(String::new(), |t| format!("{}.g{}.t{}", t.stage, t.generation, t.index)),
             if t.worker_id.is_empty() { "-".into() } else { t.worker_id.clone() },
             json::state(status.state).into(),
             status.epoch.to_string(),

@@ -19,7 +19,9 @@ pub async fn get(args: GetArgs) -> Result<(), Failure> {
         Resource::Pipelines => {
             let found = match &args.name {
                 Some(name) => {
-                    vec![client.pipelines.get(ask(pipeline(&args.client.namespace, name))).await?.into_inner()]
+                    vec![
+                        client.pipelines.get(ask(pipeline(&args.client.namespace, name))).await?.into_inner(),
+                    ]
                 }
                 None => {
                     let request = v1::ListPipelinesRequest { namespace };
@@ -34,11 +36,14 @@ pub async fn get(args: GetArgs) -> Result<(), Failure> {
             show(&found, format, json::task, TASKS, task_row)
         }
         Resource::Workers => {
-            let found = client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?.into_inner().workers;
+            let found =
+                client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?.into_inner().workers;
             let found: Vec<_> =
                 found.into_iter().filter(|w| args.name.as_ref().is_none_or(|name| *name == w.id)).collect();
             if let (Some(name), true) = (&args.name, found.is_empty()) {
-                return Err(Failure::unexpected(format!("there is no worker `{name}`; `pelton get workers` lists them")));
+                return Err(Failure::unexpected(format!(
+                    "there is no worker `{name}`; `pelton get workers` lists them"
+                )));
             }
             show(&found, format, json::worker, WORKERS, worker_row)
         }
@@ -124,7 +129,8 @@ pub fn task_lag(status: &v1::TaskStatus) -> i64 {
     status.partitions.iter().map(|p| (p.end - p.position).max(0)).sum()
 }
 
-const WORKERS: &[&str] = &["WORKER", "STATE", "TASKS", "EXECUTORS", "SILENT", "CPU", "MEMORY", "HTTP", "VERSION"];
+const WORKERS: &[&str] =
+    &["WORKER", "STATE", "TASKS", "EXECUTORS", "SILENT", "CPU", "MEMORY", "HTTP", "VERSION"];
 
 fn worker_row(w: &v1::Worker) -> Vec<String> {
     vec![

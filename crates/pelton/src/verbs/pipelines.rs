@@ -31,7 +31,10 @@ pub async fn pause(args: NamedArgs) -> Result<(), Failure> {
     let name = only(&args.name, "pipeline")?;
     let mut client = Client::connect(&args.client.coordinator).await?;
     let paused = client.pipelines.pause(ask(pipeline(&args.client.namespace, name))).await?.into_inner();
-    output::print(&format!("pipeline {}/{} paused; `pelton resume {name}` goes on", paused.namespace, paused.name));
+    output::print(&format!(
+        "pipeline {}/{} paused; `pelton resume {name}` goes on",
+        paused.namespace, paused.name
+    ));
     Ok(())
 }
 
@@ -53,7 +56,10 @@ pub async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
         revision: args.to_revision,
     };
     let now = client.pipelines.rollback(ask(request)).await?.into_inner();
-    output::print(&format!("pipeline {}/{} rolled back; now revision {}", now.namespace, now.name, now.revision));
+    output::print(&format!(
+        "pipeline {}/{} rolled back; now revision {}",
+        now.namespace, now.name, now.revision
+    ));
     Ok(())
 }
 

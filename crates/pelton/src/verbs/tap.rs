@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn a_record_cannot_drive_the_terminal() {
-        let record = v1::TappedRecord { at: "sink".into(), value: Some(b"a\x1b[2Jb".to_vec()), ..Default::default() };
+        let record =
+            v1::TappedRecord { at: "sink".into(), value: Some(b"a\x1b[2Jb".to_vec()), ..Default::default() };
         assert_eq!(line(&record, Format::Table), "sink [0]@0 null a\\u{1b}[2Jb");
     }
 }

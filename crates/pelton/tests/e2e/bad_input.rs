@@ -39,11 +39,14 @@ fn garbage_on_every_port_closes_that_connection_and_nothing_else() {
     let noise: Vec<u8> = (0..4096_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
     let mut huge = vec![0x7f, 0xff, 0xff, 0xff];
     huge.extend(&noise);
-    let ports: Vec<String> = [&cluster.bootstrap, &cluster.grpc].into_iter().chain(&cluster.http).cloned().collect();
+    let ports: Vec<String> =
+        [&cluster.bootstrap, &cluster.grpc].into_iter().chain(&cluster.http).cloned().collect();
     assert_eq!(ports.len(), 5, "queue, gRPC, and HTTP of three roles");
     for port in &ports {
         // Each answer is whatever it is; that it comes shows that the connection was closed.
-        for bytes in [noise.as_slice(), &huge, b"", b"\x00\x00\x00\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxxx"] {
+        for bytes in
+            [noise.as_slice(), &huge, b"", b"\x00\x00\x00\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxxx"]
+        {
             net::exchange(port, bytes);
         }
     }
@@ -64,7 +67,11 @@ fn garbage_on_every_port_closes_that_connection_and_nothing_else() {
     kafka.put_ids("in", 10..20);
     let copied = cluster.until_in("copy", 20);
     assert_eq!(copied["tasks"][0]["epoch"], 1, "no task has changed hands: {copied}");
-    assert!(cluster.broker.as_mut().unwrap().running() && cluster.coordinator.running() && cluster.workers[0].running());
+    assert!(
+        cluster.broker.as_mut().unwrap().running()
+            && cluster.coordinator.running()
+            && cluster.workers[0].running()
+    );
 }
 
 #[test]

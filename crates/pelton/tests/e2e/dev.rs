@@ -65,7 +65,8 @@ fn digits_are_recognised_each_id_arrives_once_and_a_rerun_goes_on_where_it_stopp
     let home = dir.path().display().to_string();
     let file = example();
     let listen = net::free_address();
-    let command = ["dev", &file, "--until-idle", "3s", "-o", "json", "--data-dir", &home, "--broker-listen", &listen];
+    let command =
+        ["dev", &file, "--until-idle", "3s", "-o", "json", "--data-dir", &home, "--broker-listen", &listen];
     let run = said(command);
     assert!(run.err.contains(&format!("queue        {listen} ")), "{}", run.err);
     let account = run.account();
@@ -75,7 +76,9 @@ fn digits_are_recognised_each_id_arrives_once_and_a_rerun_goes_on_where_it_stopp
         .map(|field| account[field].as_u64().unwrap())
         .to_vec();
     assert_eq!(counts, [540, 540, 0, 0, 0, 0, 0], "{account}");
-    assert!(account["elapsedSeconds"].as_f64().unwrap() > 0.0 && account["cpuSeconds"].as_f64().unwrap() > 0.0);
+    assert!(
+        account["elapsedSeconds"].as_f64().unwrap() > 0.0 && account["cpuSeconds"].as_f64().unwrap() > 0.0
+    );
 
     let (broker, bootstrap, _) = cluster::broker(dir.path(), "127.0.0.1:0");
     let labels = Kafka::at(&bootstrap).all("labels");
@@ -93,7 +96,11 @@ fn digits_are_recognised_each_id_arrives_once_and_a_rerun_goes_on_where_it_stopp
     broker.kill();
 
     let again = said(command).account();
-    assert_eq!((&again["recordsIn"], &again["emitted"]), (&json!(0), &json!(0)), "nothing is read twice: {again}");
+    assert_eq!(
+        (&again["recordsIn"], &again["emitted"]),
+        (&json!(0), &json!(0)),
+        "nothing is read twice: {again}"
+    );
 }
 
 fn is_right(read: &Read, truth: &BTreeMap<u64, u64>) -> bool {
@@ -126,7 +133,10 @@ fn images_from_outside_are_recognised_broken_ones_become_dead_letters_and_a_sign
         ("words", json!({ "id": 30_004, "pixels": vec!["ink"; 64] }).to_string().into_bytes()),
         ("empty", Vec::new()),
     ];
-    kafka.put("digits", [("blank", blank), ("noise", noise), ("small", small)].map(|(k, v)| (k.to_owned(), v)));
+    kafka.put(
+        "digits",
+        [("blank", blank), ("noise", noise), ("small", small)].map(|(k, v)| (k.to_owned(), v)),
+    );
     kafka.put("digits", broken.iter().map(|(key, value)| ((*key).to_owned(), value)));
 
     let labels = kafka.until("labels", 540 + 540 + 2);
@@ -152,7 +162,8 @@ fn images_from_outside_are_recognised_broken_ones_become_dead_letters_and_a_sign
     dev.terminate();
     assert!(dev.wait().success());
     let account = dev.said().account();
-    let counts = ["recordsIn", "emitted", "filtered", "deadLettered", "pending"].map(|field| account[field].clone());
+    let counts =
+        ["recordsIn", "emitted", "filtered", "deadLettered", "pending"].map(|field| account[field].clone());
     assert_eq!(counts, [1089, 1082, 1, 6, 0].map(|n| json!(n)), "{account}");
     assert!(!pids.iter().any(|pid| alive(*pid)), "a child remains");
 }
@@ -197,7 +208,10 @@ fn taken_ports_and_a_data_directory_in_use_are_named() {
     let file = example();
     for flag in ["--broker-listen", "--coordinator-grpc", "--coordinator-http"] {
         let refused = said(["dev", &file, flag, &address]);
-        refused.refused(69, &["did not start: ", &format!("cannot listen on {address}"), "another process has the port"]);
+        refused.refused(
+            69,
+            &["did not start: ", &format!("cannot listen on {address}"), "another process has the port"],
+        );
         assert_eq!(refused.err.lines().count(), 1, "one line says it: {}", refused.err);
     }
     let dir = tempfile::tempdir().unwrap();

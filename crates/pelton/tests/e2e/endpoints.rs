@@ -22,7 +22,13 @@ fn every_role_tells_of_its_health_and_counts() {
     cluster.until_in("copy", 20);
     let names: [&[&str]; 3] = [
         &["pelton_broker_produced_records", "pelton_broker_connections"],
-        &["pelton_leader", "pelton_coordinator_term", "pelton_workers", "pelton_tasks_wanted", "pelton_tasks_unassigned"],
+        &[
+            "pelton_leader",
+            "pelton_coordinator_term",
+            "pelton_workers",
+            "pelton_tasks_wanted",
+            "pelton_tasks_unassigned",
+        ],
         &[
             "pelton_records_in_total",
             "pelton_records_out_total",

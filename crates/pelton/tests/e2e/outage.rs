@@ -81,7 +81,8 @@ fn workers_go_on_without_a_coordinator_and_find_it_again() {
     cluster.until_in("copy", 10);
 
     let grpc = cluster.grpc.clone();
-    let (stand_in, _, _) = cluster::coordinator(&cluster.dir.path().join("elsewhere"), &cluster.bootstrap, "127.0.0.1:0");
+    let (stand_in, _, _) =
+        cluster::coordinator(&cluster.dir.path().join("elsewhere"), &cluster.bootstrap, "127.0.0.1:0");
     std::mem::replace(&mut cluster.coordinator, stand_in).kill();
     cluster.workers[0].until_says("tasks go on, dialling again");
     net::until_status(&cluster.http[2], "/readyz", 503);

@@ -27,16 +27,21 @@ fn without_a_coordinator_every_verb_says_so_and_what_to_do() {
     ];
     for verb in verbs {
         let refused = said(verb.iter().copied().chain(["--coordinator", &nobody]));
-        refused.refused(69, &["no coordinator answers at", &nobody, "refused", "--coordinator or PELTON_COORDINATOR"]);
+        refused.refused(
+            69,
+            &["no coordinator answers at", &nobody, "refused", "--coordinator or PELTON_COORDINATOR"],
+        );
     }
-    said(["get", "pipelines", "--coordinator", "not an address"]).refused(78, &["`not an address`", "http://"]);
+    said(["get", "pipelines", "--coordinator", "not an address"])
+        .refused(78, &["`not an address`", "http://"]);
 }
 
 #[test]
 fn a_wrong_command_line_is_a_usage_error() {
     said(["describe", "incident", "x"]).refused(2, &["pipeline, worker"]);
     said(["get", "everything"]).refused(2, &["pipelines, tasks, workers, incidents"]);
-    said(["delete", "worker", "w0", "--coordinator", "http://127.0.0.1:1"]).refused(2, &["`pipeline` and a name"]);
+    said(["delete", "worker", "w0", "--coordinator", "http://127.0.0.1:1"])
+        .refused(2, &["`pipeline` and a name"]);
     said(["dev", &example(), "--until-idle", "soon"]).refused(2, &["--until-idle"]);
     said(["dev"]).refused(2, &["<FILE>"]);
     said([] as [&str; 0]).refused(2, &["Usage: pelton"]);
@@ -46,7 +51,10 @@ fn a_wrong_command_line_is_a_usage_error() {
 #[test]
 fn definitions_are_validated_with_every_place() {
     let valid = said(["validate", &example()]).ok();
-    assert!(valid.contains("Feed default/digits-feed is valid") && valid.contains("Pipeline default/digits is valid"));
+    assert!(
+        valid.contains("Feed default/digits-feed is valid")
+            && valid.contains("Pipeline default/digits is valid")
+    );
     let dir = tempfile::tempdir().unwrap();
     let wrong = dir.path().join("wrong.yaml");
     let text = std::fs::read_to_string(example()).unwrap();
@@ -76,7 +84,8 @@ fn the_schema_accepts_the_example_and_refuses_a_misspelt_key() {
     let schema: Value = serde_json::from_str(&said(["schema"]).ok()).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let text = std::fs::read_to_string(example()).unwrap();
-    let documents: Vec<Value> = text.split("\n---\n").map(|yaml| serde_saphyr::from_str(yaml).unwrap()).collect();
+    let documents: Vec<Value> =
+        text.split("\n---\n").map(|yaml| serde_saphyr::from_str(yaml).unwrap()).collect();
     assert_eq!(documents.len(), 2);
     for document in &documents {
         let mistakes: Vec<String> = validator.iter_errors(document).map(|e| e.to_string()).collect();
@@ -124,5 +133,6 @@ fn definitions_come_from_standard_input_too() {
     let nobody = format!("http://{}", net::free_address());
     let refused = said_to(["apply", "-f", "-", "--coordinator", &nobody], b"apiVersion: pelton.dev/v1\n");
     refused.refused(69, &["no coordinator answers"]);
-    said_to(["apply", "-", "--coordinator", &nobody], b"\xff\xfe").refused(78, &["cannot read standard input"]);
+    said_to(["apply", "-", "--coordinator", &nobody], b"\xff\xfe")
+        .refused(78, &["cannot read standard input"]);
 }

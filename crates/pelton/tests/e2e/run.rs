@@ -31,7 +31,10 @@ fn lines_go_from_a_file_through_a_topic_to_a_file() {
     let data = dir.path().join("data").display().to_string();
     let run = ["run", &fill, "--kafka", &bootstrap, "--executors", "2", "--data-dir", &data, "-o", "json"];
     let account = said(run).account();
-    assert_eq!((&account["recordsIn"], &account["emitted"], &account["pending"]), (&json!(1000), &json!(1000), &json!(0)));
+    assert_eq!(
+        (&account["recordsIn"], &account["emitted"], &account["pending"]),
+        (&json!(1000), &json!(1000), &json!(0))
+    );
     assert_eq!(account.as_object().unwrap().len(), 9);
 
     let drop = pipeline(
@@ -102,14 +105,31 @@ fn a_poison_record_stops_the_run_where_it_is_unless_dead_letters_take_it() {
     let file = write(dir.path(), "strict.yaml", &strict);
     let run = |file: &str| {
         let data = dir.path().display().to_string();
-        said(["run", file, "--kafka", &bootstrap, "--executors", "1", "--data-dir", &data, "--until-idle", "1s", "-o", "json"])
+        said([
+            "run",
+            file,
+            "--kafka",
+            &bootstrap,
+            "--executors",
+            "1",
+            "--data-dir",
+            &data,
+            "--until-idle",
+            "1s",
+            "-o",
+            "json",
+        ])
     };
     let stopped = run(&file);
     stopped.refused(70, &["PLT0101", "default/strict", "in", "offset 5", "deadLetter"]);
     assert!(kafka.committed("pelton.default.strict", "in", 0) <= Some(5), "nothing after it is committed");
     assert!(!kafka.all("out").iter().any(|read| read.json()["id"].as_u64() > Some(5)));
 
-    let file = write(dir.path(), "lenient.yaml", &format!("{strict}  onError: {{ deadLetter: {{ kafka: {{ topic: dlq }} }} }}\n"));
+    let file = write(
+        dir.path(),
+        "lenient.yaml",
+        &format!("{strict}  onError: {{ deadLetter: {{ kafka: {{ topic: dlq }} }} }}\n"),
+    );
     let account = run(&file).account();
     assert_eq!(account["deadLettered"], 1, "{account}");
     assert_eq!(kafka.committed("pelton.default.strict", "in", 0), Some(10));

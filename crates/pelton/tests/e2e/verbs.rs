@@ -32,7 +32,9 @@ fn a_pipeline_is_applied_changed_watched_paused_rolled_back_and_deleted() {
     kafka.put_ids("in", 100..200);
     // Nothing is read again: the new revision goes on at the committed offsets.
     let ids = kafka.until_ids("out", 150);
-    cluster.until("copy", "revision 2 has settled all", |p| p["revision"] == 2 && p["lag"] == 0 && p["pending"] == 0);
+    cluster.until("copy", "revision 2 has settled all", |p| {
+        p["revision"] == 2 && p["lag"] == 0 && p["pending"] == 0
+    });
     assert!(ids.values().all(|count| *count == 1), "{ids:?}");
     assert!(ids.keys().all(|id| *id < 100 || id % 2 == 0));
 
@@ -80,7 +82,9 @@ fn looks(cluster: &Cluster) {
     assert!(workers.as_array().unwrap().iter().all(|w| w["state"] == "attached"));
     assert_eq!(json(&cluster.verb(&["get", "incidents", "-o", "json"]).ok()), Value::Array(Vec::new()));
     let about = cluster.verb(&["describe", "pipeline", "copy"]).ok();
-    for part in ["pelton.default.copy", "100 in + 0 expanded = 100 out", "(balanced)", "Operators:", "keep", "in[0]@"] {
+    for part in
+        ["pelton.default.copy", "100 in + 0 expanded = 100 out", "(balanced)", "Operators:", "keep", "in[0]@"]
+    {
         assert!(about.contains(part), "no `{part}` in {about}");
     }
     let about = cluster.verb(&["describe", "worker", "w0"]).ok();

@@ -46,7 +46,17 @@ pub fn worker(dir: &Path, id: &str, kafka: &str, grpc: &str, env: &[(&str, &str)
     let models = super::digits().display().to_string();
     let coordinator = format!("http://{grpc}");
     let mut command = pelton(["worker", "--coordinator", &coordinator, "--http", "127.0.0.1:0", "--id", id]);
-    command.args(["--kafka", kafka, "--executors", "1", "--data-dir", &data, "--models", &models, "--announce"]);
+    command.args([
+        "--kafka",
+        kafka,
+        "--executors",
+        "1",
+        "--data-dir",
+        &data,
+        "--models",
+        &models,
+        "--announce",
+    ]);
     command.envs(env.iter().copied());
     let mut child = Child::start(command);
     let http = text(&child.announced(), "http");
@@ -115,7 +125,10 @@ impl Cluster {
     #[track_caller]
     pub fn until_in(&self, name: &str, records: u64) -> Value {
         self.until(name, &format!("{records} records in, all committed"), |p| {
-            p["phase"] == "running" && p["account"]["recordsIn"] == records && p["pending"] == 0 && p["lag"] == 0
+            p["phase"] == "running"
+                && p["account"]["recordsIn"] == records
+                && p["pending"] == 0
+                && p["lag"] == 0
         })
     }
 }
