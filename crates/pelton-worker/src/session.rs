@@ -498,3 +498,91 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     }
     cause.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HostOptions;
+    use pelton_runtime::Metrics;
+    use std::future::pending;
+
+    fn worker(dial: Dial) -> Worker {
+        let (events, heard) = Worker::event_channel();
+        let (host, _executor) = Host::inline(&HostOptions {
+            executors: 1,
+            registry: Registry::default(),
+            models: ".".into(),
+            queue_bytes: 1 << 20,
+            metrics: Metrics::detached(),
+            events,
+            origin: std::time::Instant::now(),
+        });
+        let options = WorkerOptions {
+            id: "w".into(),
+            incarnation: "1".into(),
+            capacity: 8,
+            labels: HashMap::new(),
+            http: String::new(),
+            drain_timeout: Duration::from_secs(1),
+            attached: watch::channel(false).0,
+        };
+        Worker::new(options, Registry::default(), BuildContext::detached("."), host, heard, dial)
+    }
+
+    fn nobody_answers() -> Dial {
+        Arc::new(|| Box::pin(pending()))
+    }
+
+    fn grant(epoch: Epoch) -> v1::Grant {
+        let task = v1::TaskId {
+            namespace: "default".into(),
+            pipeline: "p".into(),
+            uuid: "u".into(),
+            generation: 1,
+            ..Default::default()
+        };
+        v1::Grant { task: Some(task), epoch, term: 1, revision: 1, ..Default::default() }
+    }
+
+    #[tokio::test]
+    async fn a_worker_without_tasks_ends_at_once_even_while_it_dials() {
+        let (_told, shutdown) = watch::channel(true);
+        // It hangs when the signal is not heard; the limit only turns that into a failure.
+        let ended = timeout(Duration::from_secs(60), worker(nobody_answers()).run(shutdown)).await;
+        assert!(ended.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_comes_after_a_drain_began_is_handed_back() {
+        let mut worker = worker(nobody_answers());
+        worker.begin_drain();
+        let answer = worker.take_grant(grant(7)).expect("the coordinator is told");
+        assert_eq!((answer.state, answer.epoch), (TaskState::Released, 7));
+        let (reports, mut sent) = mpsc::channel(1);
+        worker.say(&answer, &reports);
+        assert!(worker.drained(), "nothing is left to wait for");
+        assert!(sent.try_recv().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_grant_without_a_definition_fails_with_what_to_do() {
+        let mut worker = worker(nobody_answers());
+        let answer = worker.take_grant(grant(1)).expect("it cannot start");
+        let incident = answer.incident.expect("it says why");
+        assert_eq!((answer.state, incident.code), (TaskState::Failed, Code::BadPipeline));
+        assert!(incident.message.contains("revision 1"), "{}", incident.message);
+    }
+
+    #[test]
+    fn a_lost_coordinator_is_dialled_within_its_grace_and_then_ever_more_rarely() {
+        let grace = Duration::from_millis(200);
+        let long = Duration::from_secs(60);
+        assert!(next_pause(REDIAL_LONGEST, long) < grace);
+        let at_once = Duration::from_millis(1);
+        let pauses: Vec<_> =
+            std::iter::successors(Some(REDIAL_FIRST), |last| Some(next_pause(*last, at_once)))
+                .take(9)
+                .collect();
+        assert!(pauses.is_sorted() && pauses.last() == Some(&REDIAL_LONGEST), "{pauses:?}");
+    }
+}
