@@ -17,9 +17,9 @@ use std::{
 };
 
 /// How long a call may take in all.
-const WITHIN: Duration = Duration::from_secs(10);
+const WITHIN: Duration = Duration::from_secs(4);
 /// How long one request may take.
-const REQUEST_WITHIN_MS: i32 = 5_000;
+const REQUEST_WITHIN_MS: i32 = 3_000;
 /// Pause between two looks.
 const AGAIN: Duration = Duration::from_millis(50);
 

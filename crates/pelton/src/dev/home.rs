@@ -83,10 +83,10 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if self.temporary {
-            if let Err(e) = std::fs::remove_dir_all(&self.path) {
-                eprintln!("cannot remove {}: {e}", self.path.display());
-            }
+        if self.temporary
+            && let Err(e) = std::fs::remove_dir_all(&self.path)
+        {
+            eprintln!("cannot remove {}: {e}", self.path.display());
         }
     }
 }

@@ -49,7 +49,7 @@ fn lines_go_from_a_file_through_a_topic_to_a_file() {
     let account = said(idle.clone()).account();
     assert_eq!((&account["emitted"], &account["filtered"]), (&json!(500), &json!(500)), "{account}");
     let out = std::fs::read_to_string(dir.path().join("out.jsonl")).unwrap();
-    let mut ids: Vec<u64> = out.lines().map(|line| id(line)).collect();
+    let mut ids: Vec<u64> = out.lines().map(id).collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..1000).step_by(2).collect::<Vec<u64>>());
     assert_eq!(said(idle).account()["recordsIn"], 0, "a second run goes on where the first stopped");
