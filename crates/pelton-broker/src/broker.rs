@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io;
 
 use crate::code::Code;
+use crate::core::config::TopicSettings;
 use crate::core::members::{GroupAnswer, Ticket};
-use crate::core::{Effect, Entry, LogId, Plan, State};
+use crate::core::{Effect, Entry, LogId, Plan, State, Topic, retention};
 use crate::store::{Replayed, SegmentStore};
 
 /// The broker without a network. Single-threaded; time comes in with each call.
@@ -33,11 +34,18 @@ pub struct Settings {
     /// `group.initial.rebalance.delay.ms`. Without a wait one consumer starts at once, and each further one
     /// costs a rebalance.
     pub first_wait_ms: u32,
+    /// Offsets that nobody uses are removed after this, milliseconds; Kafka's `offsets.retention.minutes`.
+    pub offsets_retention_ms: i64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { default_partitions: 1, auto_create_topics: true, first_wait_ms: 0 }
+        Self {
+            default_partitions: 1,
+            auto_create_topics: true,
+            first_wait_ms: 0,
+            offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
+        }
     }
 }
 
@@ -51,6 +59,7 @@ impl<S: SegmentStore> Broker<S> {
         store.replay(&mut |replayed| match replayed {
             Replayed::Entry(entry) => state.apply_entry(&entry),
             Replayed::Batch(log, header) => state.apply_batch(log, &header),
+            Replayed::End(log, offset) => state.end_log(log, offset),
         })?;
         state.replayed(now_ms);
         let mut broker = Self {
@@ -162,6 +171,40 @@ impl<S: SegmentStore> Broker<S> {
             // If the store refuses, the next call tries again.
             let _ = self.run(self.state.members().plan_expire(&group, now_ms), Code::KafkaStorageError);
         }
+    }
+
+    /// Deletes records that are too old or too many, and offsets nobody uses. Call every few seconds.
+    pub fn enforce_retention(&mut self, now_ms: i64) {
+        for (log, settings) in self.limited_logs() {
+            let segments = self.store.segments(log);
+            if let Some(start) = retention::new_start(&segments, &settings, now_ms) {
+                tracing::debug!(topic = log.topic, partition = log.partition, start, "deleted old records");
+                let _ = self.run(self.state.plan_begin_log(log, start), Code::KafkaStorageError);
+            } else if retention::is_time_to_roll(&segments, &settings, now_ms)
+                && let Err(error) = self.store.roll(log)
+            {
+                tracing::warn!(%error, ?log, "could not begin a new segment");
+            }
+        }
+        let groups: Vec<String> = self.state.group_ids().into_iter().map(str::to_owned).collect();
+        for group in groups {
+            let retention_ms = self.settings.offsets_retention_ms;
+            let plan = self.state.plan_expire_offsets(&group, retention_ms, now_ms);
+            let _ = self.run(plan, Code::KafkaStorageError);
+        }
+    }
+
+    /// Logs of topics whose settings ask for something now and then.
+    fn limited_logs(&self) -> Vec<(LogId, TopicSettings)> {
+        let is_limited = |settings: &TopicSettings| {
+            settings.retention_ms.is_some() || settings.retention_bytes.is_some() || settings.compacts
+        };
+        let topics = self.state.topics().values().filter(|topic| is_limited(&topic.settings));
+        let logs = |topic: &Topic| {
+            let (number, settings) = (topic.number, topic.settings.clone());
+            (0..topic.partitions).map(move |partition| (LogId { topic: number, partition }, settings.clone()))
+        };
+        topics.flat_map(logs).collect()
     }
 
     /// The answer to a question that had to wait, once.

@@ -9,6 +9,7 @@ pub enum Code {
     OffsetOutOfRange = 1,
     CorruptMessage = 2,
     UnknownTopicOrPartition = 3,
+    MessageTooLarge = 10,
     OffsetMetadataTooLarge = 12,
     CoordinatorNotAvailable = 15,
     InvalidTopic = 17,
@@ -18,6 +19,7 @@ pub enum Code {
     UnknownMemberId = 25,
     InvalidSessionTimeout = 26,
     RebalanceInProgress = 27,
+    InvalidTimestamp = 32,
     UnsupportedVersion = 35,
     TopicAlreadyExists = 36,
     InvalidPartitions = 37,
@@ -25,6 +27,7 @@ pub enum Code {
     InvalidConfig = 40,
     InvalidRequest = 42,
     UnsupportedForMessageFormat = 43,
+    PolicyViolation = 44,
     OutOfOrderSequence = 45,
     InvalidProducerEpoch = 47,
     InvalidTxnState = 48,
@@ -41,6 +44,8 @@ pub enum Code {
     InvalidRecord = 87,
     UnstableOffsetCommit = 88,
     ProducerFenced = 90,
+    UnknownTopicId = 100,
+    TransactionalIdNotFound = 105,
 }
 
 impl From<Code> for i16 {

@@ -157,7 +157,7 @@ impl InProcBroker {
             Ok(GroupOffset { topic: (*topic).to_owned(), partition: *partition, committed })
         });
         let checked = checked.collect::<Result<Vec<_>, Code>>()?;
-        let plan = broker.state().plan_commit_offsets(group, checked);
+        let plan = broker.state().plan_commit_offsets(group, checked, 0);
         broker.run(plan, Code::KafkaStorageError)
     }
 

@@ -13,6 +13,8 @@ pub mod api;
 pub mod batch;
 mod broker;
 mod code;
+#[allow(dead_code)] // half of it is for compaction
+mod codec;
 pub mod core;
 pub mod inproc;
 pub mod records;

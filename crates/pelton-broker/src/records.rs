@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::batch::{Batch, BatchHeader, HEADER_LEN};
+use crate::codec::Codec;
 
 /// A record to append.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,8 +30,9 @@ pub struct StoredRecord {
 /// Why the records of a batch cannot be read one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// The batch is compressed with this codec (1 gzip, 2 snappy, 3 lz4, 4 zstd).
-    #[error("batch is compressed with codec {0}, and single records are read from uncompressed batches only")]
+    /// The batch says it is compressed with this codec (1 gzip, 2 snappy, 3 lz4, 4 zstd), and is not, or is
+    /// too long when it is decompressed.
+    #[error("batch cannot be decompressed with codec {0}")]
     Compressed(i16),
     /// The bytes are not records.
     #[error("record {0} of the batch is malformed")]
@@ -68,11 +70,14 @@ pub fn encode(records: &[NewRecord]) -> Option<Batch> {
 /// [`RecordError`].
 pub fn decode(batch: &Bytes) -> Result<Vec<StoredRecord>, RecordError> {
     let header = BatchHeader::parse(batch).map_err(|_| RecordError::Malformed(0))?;
-    let codec = header.attributes & 7;
-    if codec != 0 {
-        return Err(RecordError::Compressed(codec));
-    }
-    let mut reader = Reader { bytes: batch, at: HEADER_LEN };
+    let number = header.attributes & 7;
+    let body = batch.slice(HEADER_LEN..);
+    let body = match Codec::of(number) {
+        Some(Codec::None) => body,
+        Some(codec) => codec.decompress(&body).map_err(|_| RecordError::Compressed(number))?.into(),
+        None => return Err(RecordError::Compressed(number)),
+    };
+    let mut reader = Reader { bytes: &body, at: 0 };
     let mut records = Vec::new();
     for index in 0..header.count {
         records.push(reader.record(&header).ok_or(RecordError::Malformed(index))?);
@@ -80,25 +85,29 @@ pub fn decode(batch: &Bytes) -> Result<Vec<StoredRecord>, RecordError> {
     Ok(records)
 }
 
-/// Offset and time of the first record of the batch as late as `timestamp_ms`. Where single records cannot
-/// be read, the first record of the batch stands for them all: too early is safe, too late would skip.
+/// Offset and time of the first record of the batch at or after `from` that is as late as `timestamp_ms`. Where
+/// single records cannot be read, the first record of the batch stands for them all: too early is safe, too
+/// late would skip.
 #[must_use]
-pub fn first_at_or_after(batch: &[u8], timestamp_ms: i64, max_timestamp_ms: i64) -> Option<(i64, i64)> {
+pub fn first_at_or_after(
+    batch: &Bytes,
+    from: i64,
+    timestamp_ms: i64,
+    max_timestamp_ms: i64,
+) -> Option<(i64, i64)> {
     let header = BatchHeader::parse(batch).ok()?;
     let is_stamped = header.attributes & 0x08 != 0;
     if is_stamped {
-        return Some((header.base_offset, max_timestamp_ms));
+        return Some((header.base_offset.max(from), max_timestamp_ms));
     }
-    if header.base_timestamp >= timestamp_ms {
-        return Some((header.base_offset, header.base_timestamp));
+    match decode(batch) {
+        Ok(records) => {
+            let mut late = records.iter().filter(|stored| stored.record.timestamp_ms >= timestamp_ms);
+            let found = late.find(|stored| stored.offset >= from);
+            found.map(|stored| (stored.offset, stored.record.timestamp_ms))
+        }
+        Err(_) => Some((header.base_offset.max(from), max_timestamp_ms)),
     }
-    let records = decode(&Bytes::copy_from_slice(batch)).unwrap_or_default();
-    let found = records.iter().find(|stored| stored.record.timestamp_ms >= timestamp_ms);
-    Some(
-        found.map_or((header.base_offset, max_timestamp_ms), |stored| {
-            (stored.offset, stored.record.timestamp_ms)
-        }),
-    )
 }
 
 fn put_varint(out: &mut Vec<u8>, value: i64) {
@@ -216,8 +225,9 @@ mod tests {
                 bytes[at] = value;
             }
             let _ = BatchHeader::check(&bytes);
-            let _ = first_at_or_after(&bytes, 0, 0);
-            let _ = decode(&bytes.into());
+            let bytes = Bytes::from(bytes);
+            let _ = first_at_or_after(&bytes, 0, 0, 0);
+            let _ = decode(&bytes);
         }
     }
 
@@ -225,8 +235,10 @@ mod tests {
     fn a_time_is_found_in_the_middle_of_a_batch() {
         let at = |timestamp_ms| NewRecord { timestamp_ms, ..NewRecord::default() };
         let bytes = encode(&[at(10), at(20), at(30)]).unwrap().to_bytes();
-        assert_eq!(first_at_or_after(&bytes, 5, 30), Some((0, 10)));
-        assert_eq!(first_at_or_after(&bytes, 20, 30), Some((1, 20)));
-        assert_eq!(first_at_or_after(&bytes, 21, 30), Some((2, 30)));
+        assert_eq!(first_at_or_after(&bytes, 0, 5, 30), Some((0, 10)));
+        assert_eq!(first_at_or_after(&bytes, 0, 20, 30), Some((1, 20)));
+        assert_eq!(first_at_or_after(&bytes, 0, 21, 30), Some((2, 30)));
+        assert_eq!(first_at_or_after(&bytes, 2, 5, 30), Some((2, 30)));
+        assert_eq!(first_at_or_after(&bytes, 0, 31, 30), None);
     }
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use pelton_broker::batch::{Batch, BatchHeader};
+use pelton_broker::core::retention::SegmentInfo;
 use pelton_broker::core::{CommittedOffset, Entry, GroupOffset, Isolation, LogId, TopicConfig};
 use pelton_broker::records::{self, NewRecord};
 use pelton_broker::store::{FileOptions, FileStore, Located, MemoryStore, Replayed, SegmentStore, Wanted};
@@ -51,8 +52,17 @@ impl SegmentStore for Stopping {
     fn locate(&self, log: LogId, wanted: Wanted) -> Located<Bytes> {
         self.inner.locate(log, wanted)
     }
-    fn locate_time(&self, log: LogId, timestamp_ms: i64) -> Option<(Bytes, i64)> {
-        self.inner.locate_time(log, timestamp_ms)
+    fn locate_time(&self, log: LogId, from: i64, timestamp_ms: i64) -> Option<(Bytes, i64)> {
+        self.inner.locate_time(log, from, timestamp_ms)
+    }
+    fn newest_record_ms(&self, log: LogId) -> Option<i64> {
+        self.inner.newest_record_ms(log)
+    }
+    fn segments(&self, log: LogId) -> Vec<SegmentInfo> {
+        self.inner.segments(log)
+    }
+    fn roll(&mut self, log: LogId) -> io::Result<()> {
+        self.inner.roll(log)
     }
 }
 
@@ -130,7 +140,7 @@ impl Told {
             Step::Commit => {
                 let next = self.offset + 1;
                 self.offset_undecided = Some(next);
-                let plan = broker.state().plan_commit_offsets("g", vec![offset(next)]);
+                let plan = broker.state().plan_commit_offsets("g", vec![offset(next)], now_ms);
                 broker.run(plan, Code::KafkaStorageError)?;
                 (self.offset, self.offset_undecided) = (next, None);
                 Ok(())

@@ -117,7 +117,7 @@ fn commit(broker: &mut Broker<MemoryStore>, member: MemberRef<'_>, offset: i64) 
     broker.run(heard, Code::CoordinatorNotAvailable)?;
     let committed = CommittedOffset { offset, leader_epoch: -1, metadata: String::new() };
     let offsets = vec![GroupOffset { topic: "t".to_owned(), partition: 0, committed }];
-    broker.run(broker.state().plan_commit_offsets("g", offsets), Code::CoordinatorNotAvailable)
+    broker.run(broker.state().plan_commit_offsets("g", offsets, 0), Code::CoordinatorNotAvailable)
 }
 
 fn phase(broker: &Broker<MemoryStore>) -> Phase {

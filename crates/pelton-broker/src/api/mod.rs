@@ -3,9 +3,11 @@
 //! A frame becomes a [`Request`] without the broker (decoding, CRC checks), then [`handle`] decides and
 //! stores under the broker's lock, then the [`Answer`] becomes bytes without the broker again.
 
+mod configs;
 mod fetch;
 mod frame;
 mod groups;
+mod introspect;
 mod metadata;
 mod offsets;
 mod produce;
@@ -30,13 +32,13 @@ use crate::store::SegmentStore;
 /// The only node there is.
 pub(crate) const NODE_ID: i32 = 1;
 
-/// Keys and versions the broker speaks. They stay below topic ids (Fetch 13, Metadata 10) and group lists
+/// Keys and versions the broker speaks. They stay below topic ids where those replace names (Fetch 13) and group lists
 /// (OffsetFetch 8, FindCoordinator 4); clients fall back by themselves.
 pub const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::Produce, 3, 9),
     (ApiKey::Fetch, 4, 11),
-    (ApiKey::ListOffsets, 1, 6),
-    (ApiKey::Metadata, 0, 9),
+    (ApiKey::ListOffsets, 1, 7),
+    (ApiKey::Metadata, 0, 12),
     (ApiKey::OffsetCommit, 2, 8),
     (ApiKey::OffsetFetch, 1, 7),
     (ApiKey::FindCoordinator, 0, 3),
@@ -47,17 +49,23 @@ pub const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::DescribeGroups, 0, 5),
     (ApiKey::ListGroups, 0, 4),
     (ApiKey::ApiVersions, 0, 3),
-    (ApiKey::CreateTopics, 2, 5),
-    (ApiKey::DeleteTopics, 1, 5),
+    (ApiKey::CreateTopics, 2, 7),
+    (ApiKey::DeleteTopics, 1, 6),
+    (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::InitProducerId, 0, 4),
     (ApiKey::AddPartitionsToTxn, 0, 3),
     (ApiKey::AddOffsetsToTxn, 0, 3),
     (ApiKey::EndTxn, 0, 3),
     (ApiKey::TxnOffsetCommit, 0, 3),
     (ApiKey::DescribeConfigs, 1, 4),
+    (ApiKey::AlterConfigs, 0, 2),
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::DeleteGroups, 0, 2),
+    (ApiKey::IncrementalAlterConfigs, 0, 1),
     (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::DescribeProducers, 0, 0),
+    (ApiKey::DescribeTransactions, 0, 0),
+    (ApiKey::ListTransactions, 0, 1),
 ];
 
 /// Where clients reach this broker.
@@ -115,22 +123,13 @@ pub fn handle<S: SegmentStore>(
             let plan = planner.plan(broker);
             return Answer::Fetch(Box::new(planner), plan);
         }
-        RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(metadata::api_versions()),
+        RequestKind::ApiVersions(r) => ResponseKind::ApiVersions(metadata::api_versions_for(&r, version)),
         RequestKind::Metadata(r) => ResponseKind::Metadata(metadata::metadata(broker, r, version, address)),
         RequestKind::FindCoordinator(_) => ResponseKind::FindCoordinator(metadata::coordinator(address)),
-        RequestKind::ListOffsets(r) => ResponseKind::ListOffsets(offsets::list(broker, r)),
+        RequestKind::ListOffsets(r) => ResponseKind::ListOffsets(offsets::list(broker, r, version)),
         RequestKind::OffsetCommit(r) => ResponseKind::OffsetCommit(offsets::commit(broker, r, now_ms)),
         RequestKind::OffsetFetch(r) => ResponseKind::OffsetFetch(offsets::fetch(broker, r)),
-        RequestKind::ListGroups(r) => ResponseKind::ListGroups(groups::list(broker, &r)),
-        RequestKind::DescribeGroups(r) => ResponseKind::DescribeGroups(groups::describe(broker, r)),
-        RequestKind::DeleteGroups(r) => ResponseKind::DeleteGroups(groups::delete(broker, r)),
-        RequestKind::OffsetDelete(r) => ResponseKind::OffsetDelete(groups::delete_offsets(broker, &r)),
         RequestKind::Heartbeat(r) => ResponseKind::Heartbeat(groups::heartbeat(broker, &r, now_ms)),
-        RequestKind::LeaveGroup(r) => ResponseKind::LeaveGroup(groups::leave(broker, &r, version, now_ms)),
-        RequestKind::CreateTopics(r) => ResponseKind::CreateTopics(topics::create(broker, r)),
-        RequestKind::DeleteTopics(r) => ResponseKind::DeleteTopics(topics::delete(broker, r)),
-        RequestKind::CreatePartitions(r) => ResponseKind::CreatePartitions(topics::add_partitions(broker, r)),
-        RequestKind::DescribeConfigs(r) => ResponseKind::DescribeConfigs(topics::describe_configs(broker, r)),
         RequestKind::InitProducerId(r) => {
             ResponseKind::InitProducerId(transactions::init(broker, r, version, now_ms))
         }
@@ -144,9 +143,44 @@ pub fn handle<S: SegmentStore>(
             ResponseKind::TxnOffsetCommit(transactions::commit_offsets(broker, r, now_ms))
         }
         RequestKind::EndTxn(r) => ResponseKind::EndTxn(transactions::end(broker, r, version, now_ms)),
+        other => administer(broker, other, version, now_ms),
+    })
+}
+
+/// The requests of administrators.
+fn administer<S: SegmentStore>(
+    broker: &mut Broker<S>,
+    kind: RequestKind,
+    version: i16,
+    now_ms: i64,
+) -> ResponseKind {
+    match kind {
+        RequestKind::CreateTopics(r) => ResponseKind::CreateTopics(topics::create(broker, r)),
+        RequestKind::DeleteTopics(r) => ResponseKind::DeleteTopics(topics::delete(broker, r)),
+        RequestKind::CreatePartitions(r) => ResponseKind::CreatePartitions(topics::add_partitions(broker, r)),
+        RequestKind::DeleteRecords(r) => ResponseKind::DeleteRecords(topics::delete_records(broker, r)),
+        RequestKind::DescribeConfigs(r) => ResponseKind::DescribeConfigs(configs::describe(broker, r)),
+        RequestKind::AlterConfigs(r) => ResponseKind::AlterConfigs(configs::replace(broker, r)),
+        RequestKind::IncrementalAlterConfigs(r) => {
+            ResponseKind::IncrementalAlterConfigs(configs::change(broker, r))
+        }
+        RequestKind::ListGroups(r) => ResponseKind::ListGroups(groups::list(broker, &r)),
+        RequestKind::DescribeGroups(r) => ResponseKind::DescribeGroups(groups::describe(broker, r)),
+        RequestKind::DeleteGroups(r) => ResponseKind::DeleteGroups(groups::delete(broker, r)),
+        RequestKind::OffsetDelete(r) => ResponseKind::OffsetDelete(groups::delete_offsets(broker, &r)),
+        RequestKind::LeaveGroup(r) => ResponseKind::LeaveGroup(groups::leave(broker, &r, version, now_ms)),
+        RequestKind::DescribeProducers(r) => {
+            ResponseKind::DescribeProducers(introspect::describe_producers(broker, r))
+        }
+        RequestKind::DescribeTransactions(r) => {
+            ResponseKind::DescribeTransactions(introspect::describe_transactions(broker, r))
+        }
+        RequestKind::ListTransactions(r) => {
+            ResponseKind::ListTransactions(introspect::list_transactions(broker, &r, now_ms))
+        }
         // The table of supported keys lets nothing else through.
         other => unsupported(&other),
-    })
+    }
 }
 
 fn group_answer<R>(is_join: bool, turn: Result<Turn<GroupAnswer>, Code>, version: i16) -> Answer<R> {

@@ -17,7 +17,10 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use bytes::Bytes;
+
 use super::text;
+use crate::batch::BatchHeader;
 use crate::broker::Broker;
 use crate::code::Code;
 use crate::core::members::MemberRef;
@@ -28,16 +31,23 @@ use crate::store::{ByteRange, SegmentStore};
 /// Special timestamps in `ListOffsets`.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
+const NEWEST_RECORD: i64 = -3;
 /// What a failing store means to a committing client: try again.
 const STORE_FAILED: Code = Code::CoordinatorNotAvailable;
 
-pub(super) fn list<S: SegmentStore>(broker: &Broker<S>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(super) fn list<S: SegmentStore>(
+    broker: &Broker<S>,
+    request: ListOffsetsRequest,
+    version: i16,
+) -> ListOffsetsResponse {
     let isolation = Isolation::from_wire(request.isolation_level);
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
-            // The leader epoch stays unknown: versions before 4 have no field for it and could not be answered.
-            let response =
-                ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+            // Versions before 4 have no field for it and could not be answered.
+            let leader_epoch = if version >= 4 { 0 } else { -1 };
+            let response = ListOffsetsPartitionResponse::default()
+                .with_partition_index(asked.partition_index)
+                .with_leader_epoch(leader_epoch);
             match list_one(broker, &topic.name, asked, isolation) {
                 Ok((offset, timestamp)) => response.with_offset(offset).with_timestamp(timestamp),
                 Err(code) => response.with_error_code(code.into()).with_offset(-1).with_timestamp(-1),
@@ -60,21 +70,41 @@ fn list_one<S: SegmentStore>(
     match asked.timestamp {
         LATEST => Ok((core.visible_end(isolation), -1)),
         EARLIEST => Ok((core.start_offset(), -1)),
+        NEWEST_RECORD => match broker.store().newest_record_ms(log) {
+            Some(time) => find_by_time(broker, (topic, asked.partition_index), time, isolation),
+            None => Ok((-1, -1)),
+        },
         time if time < 0 => Err(Code::InvalidRequest),
-        time => {
-            let Some((range, max_timestamp)) = broker.store().locate_time(log, time) else {
-                return Ok((-1, -1));
-            };
-            let mut bytes = vec![0; range.len()];
-            range.read_into(&mut bytes).map_err(|error| {
-                tracing::error!(%error, topic, partition = asked.partition_index, "could not read a batch");
-                Code::KafkaStorageError
-            })?;
-            let found = records::first_at_or_after(&bytes, time, max_timestamp);
-            let in_sight = found.filter(|(offset, _)| *offset < core.visible_end(isolation));
-            Ok(in_sight.unwrap_or((-1, -1)))
-        }
+        time => find_by_time(broker, (topic, asked.partition_index), time, isolation),
     }
+}
+
+/// The first record that is not earlier; -1 and -1 if there is none.
+fn find_by_time<S: SegmentStore>(
+    broker: &Broker<S>,
+    (topic, partition): (&str, i32),
+    time: i64,
+    isolation: Isolation,
+) -> Result<(i64, i64), Code> {
+    let (log, core) = broker.state().find(topic, partition)?;
+    let mut from = core.start_offset();
+    let limit = core.visible_end(isolation);
+    // A batch may promise a late record and have it before the start of the log only.
+    while from < limit {
+        let Some((range, max_timestamp)) = broker.store().locate_time(log, from, time) else { break };
+        let mut bytes = vec![0; range.len()];
+        range.read_into(&mut bytes).map_err(|error| {
+            tracing::error!(%error, topic, partition, "could not read a batch");
+            Code::KafkaStorageError
+        })?;
+        let bytes = Bytes::from(bytes);
+        let next = BatchHeader::parse(&bytes).map_err(|_| Code::CorruptMessage)?.next_offset();
+        if let Some(found) = records::first_at_or_after(&bytes, from, time, max_timestamp) {
+            return Ok(if found.0 < limit { found } else { (-1, -1) });
+        }
+        from = next.max(from + 1);
+    }
+    Ok((-1, -1))
 }
 
 fn committed_offset(offset: i64, leader_epoch: i32, metadata: Option<StrBytes>) -> CommittedOffset {
@@ -143,7 +173,7 @@ pub(super) fn commit<S: SegmentStore>(
     let stored = allowed.and_then(|heard| {
         broker.run(heard, STORE_FAILED)?;
         let offsets = std::mem::take(&mut checked.offsets);
-        broker.run(broker.state().plan_commit_offsets(&request.group_id, offsets), STORE_FAILED)
+        broker.run(broker.state().plan_commit_offsets(&request.group_id, offsets, now_ms), STORE_FAILED)
     });
     if let Err(code) = stored {
         checked.fail(code);

@@ -79,20 +79,21 @@ pub(super) fn handle<S: SegmentStore>(
                 let plan = broker.state().plan_produce((&name, index), id.as_deref(), batch, now_ms)?;
                 broker.run(plan, Code::KafkaStorageError)
             });
-            response.partition_responses.push(answer(index, appended));
+            let start = broker.state().find(&name, index).map_or(-1, |(_, core)| core.start_offset());
+            response.partition_responses.push(answer(index, appended, start));
         }
         response
     });
     ProduceResponse::default().with_responses(topics.collect())
 }
 
-fn answer(index: i32, appended: Result<(i64, Option<i64>), Code>) -> PartitionProduceResponse {
+fn answer(index: i32, appended: Result<(i64, Option<i64>), Code>, start: i64) -> PartitionProduceResponse {
     let response = PartitionProduceResponse::default().with_index(index).with_log_append_time_ms(-1);
     match appended {
         Ok((base_offset, stamp)) => response
             .with_base_offset(base_offset)
             .with_log_append_time_ms(stamp.unwrap_or(-1))
-            .with_log_start_offset(0),
+            .with_log_start_offset(start),
         Err(code) => response.with_error_code(code.into()).with_base_offset(-1).with_log_start_offset(-1),
     }
 }

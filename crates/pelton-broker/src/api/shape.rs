@@ -38,11 +38,13 @@ enum Kind {
     Array(&'static [Field]),
     /// Elements that are one `Fixed(4)`; no tagged fields after each.
     Ints,
+    /// Elements that are one `Fixed(8)`.
+    Longs,
     /// Elements that are one `Text`.
     Texts,
 }
 
-use Kind::{Array, Blob, Fixed, Ints, Text, Texts};
+use Kind::{Array, Blob, Fixed, Ints, Longs, Text, Texts};
 
 const ANY: i16 = i16::MAX;
 const I8: Field = Field(Fixed(1), 0, ANY);
@@ -83,7 +85,17 @@ fn layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::ListOffsets => {
             (6, const { &[I32, since(Fixed(1), 2), array![STR, array![I32, since(Fixed(4), 4), I64]]] })
         }
-        ApiKey::Metadata => (9, const { &[array![STR], since(Fixed(1), 4), since(Fixed(2), 8)] }),
+        ApiKey::Metadata => (
+            9,
+            const {
+                &[
+                    array![since(Fixed(16), 10), STR],
+                    since(Fixed(1), 4),
+                    Field(Fixed(1), 8, 10),
+                    since(Fixed(1), 8),
+                ]
+            },
+        ),
         ApiKey::OffsetCommit => (
             8,
             const {
@@ -99,6 +111,33 @@ fn layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
         ),
         ApiKey::OffsetFetch => (6, const { &[STR, array![STR, INTS], since(Fixed(1), 7)] }),
         ApiKey::FindCoordinator => (3, const { &[STR, since(Fixed(1), 1)] }),
+        ApiKey::ApiVersions => (3, const { &[since(Text, 3), since(Text, 3)] }),
+        ApiKey::InitProducerId => (2, const { &[STR, I32, since(Fixed(10), 3)] }),
+        ApiKey::AddPartitionsToTxn => (3, const { &[STR, I64, I16, array![STR, INTS]] }),
+        ApiKey::AddOffsetsToTxn => (3, const { &[STR, I64, I16, STR] }),
+        ApiKey::EndTxn => (3, const { &[STR, I64, I16, I8] }),
+        ApiKey::TxnOffsetCommit => (
+            3,
+            const {
+                &[
+                    STR,
+                    STR,
+                    I64,
+                    I16,
+                    since(Fixed(4), 3),
+                    since(Text, 3),
+                    since(Text, 3),
+                    array![STR, array![I32, I64, since(Fixed(4), 2), STR]],
+                ]
+            },
+        ),
+        _ => return group_layout(api).or_else(|| admin_layout(api)),
+    })
+}
+
+/// The same for groups.
+fn group_layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
+    Some(match api {
         ApiKey::DescribeGroups => (5, const { &[Field(Texts, 0, ANY), since(Fixed(1), 3)] }),
         ApiKey::ListGroups => (3, const { &[since(Texts, 4)] }),
         ApiKey::JoinGroup => (
@@ -136,35 +175,33 @@ fn layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
             (4, const { &[STR, Field(Text, 0, 2), since(Array(LEAVING), 3)] })
         }
         ApiKey::OffsetDelete => (ANY, const { &[STR, array![STR, INTS]] }),
-        ApiKey::ApiVersions => (3, const { &[since(Text, 3), since(Text, 3)] }),
+        ApiKey::DeleteGroups => (2, const { &[Field(Texts, 0, ANY)] }),
+        _ => return None,
+    })
+}
+
+/// The same for what only administrators ask.
+fn admin_layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
+    Some(match api {
         ApiKey::CreateTopics => {
             (5, const { &[array![STR, I32, I16, array![I32, INTS], array![STR, STR]], I32, I8] })
         }
-        ApiKey::DeleteTopics => (4, const { &[Field(Texts, 0, ANY), I32] }),
-        ApiKey::InitProducerId => (2, const { &[STR, I32, since(Fixed(10), 3)] }),
-        ApiKey::AddPartitionsToTxn => (3, const { &[STR, I64, I16, array![STR, INTS]] }),
-        ApiKey::AddOffsetsToTxn => (3, const { &[STR, I64, I16, STR] }),
-        ApiKey::EndTxn => (3, const { &[STR, I64, I16, I8] }),
-        ApiKey::TxnOffsetCommit => (
-            3,
-            const {
-                &[
-                    STR,
-                    STR,
-                    I64,
-                    I16,
-                    since(Fixed(4), 3),
-                    since(Text, 3),
-                    since(Text, 3),
-                    array![STR, array![I32, I64, since(Fixed(4), 2), STR]],
-                ]
-            },
-        ),
+        ApiKey::DeleteTopics => {
+            const EITHER: &[Field] = &[STR, Field(Fixed(16), 0, ANY)];
+            (4, const { &[since(Array(EITHER), 6), Field(Texts, 0, 5), I32] })
+        }
         ApiKey::DescribeConfigs => {
             (4, const { &[array![I8, STR, Field(Texts, 0, ANY)], I8, since(Fixed(1), 3)] })
         }
         ApiKey::CreatePartitions => (2, const { &[array![STR, I32, array![INTS]], I32, I8] }),
-        ApiKey::DeleteGroups => (2, const { &[Field(Texts, 0, ANY)] }),
+        ApiKey::DeleteRecords => (2, const { &[array![STR, array![I32, I64]], I32] }),
+        ApiKey::AlterConfigs => (2, const { &[array![I8, STR, array![STR, STR]], I8] }),
+        ApiKey::IncrementalAlterConfigs => (1, const { &[array![I8, STR, array![STR, I8, STR]], I8] }),
+        ApiKey::DescribeProducers => (0, const { &[array![STR, INTS]] }),
+        ApiKey::DescribeTransactions => (0, const { &[Field(Texts, 0, ANY)] }),
+        ApiKey::ListTransactions => {
+            (0, const { &[Field(Texts, 0, ANY), Field(Longs, 0, ANY), since(Fixed(8), 1)] })
+        }
         _ => return None,
     })
 }
@@ -205,6 +242,10 @@ impl Walk<'_> {
             Ints => {
                 let count = self.count(4)?.unwrap_or(0);
                 self.skip(count.checked_mul(4).ok_or(ShapeError::Length)?)
+            }
+            Longs => {
+                let count = self.count(4)?.unwrap_or(0);
+                self.skip(count.checked_mul(8).ok_or(ShapeError::Length)?)
             }
             Texts => {
                 for _ in 0..self.count(4)?.unwrap_or(0) {

@@ -112,11 +112,8 @@ pub(super) fn add_offsets<S: SegmentStore>(
 ) -> AddOffsetsToTxnResponse {
     let owner = (request.transactional_id.as_str(), request.producer_id.0, request.producer_epoch);
     let group = request.group_id.as_str();
-    let planned = if group.is_empty() {
-        Err(Code::InvalidGroupId)
-    } else {
-        broker.state().plan_txn_offsets(owner, group, Vec::new(), fenced(version, 2), now_ms)
-    };
+    // Kafka takes the empty name here too.
+    let planned = broker.state().plan_txn_offsets(owner, group, Vec::new(), fenced(version, 2), now_ms);
     let added = planned.and_then(|plan| broker.run(plan, STORE_FAILED));
     AddOffsetsToTxnResponse::default().with_error_code(added.err().unwrap_or(Code::None).into())
 }

@@ -65,6 +65,24 @@ pub enum Entry {
         /// Its settings.
         config: TopicConfig,
     },
+    /// A topic has these settings from here on, and no others.
+    TopicConfigured {
+        /// Its name.
+        name: String,
+        /// Its number.
+        number: u64,
+        /// All of its settings.
+        config: TopicConfig,
+    },
+    /// Records of a partition before this offset are gone.
+    LogStart {
+        /// Number of the topic.
+        topic: u64,
+        /// Index of the partition.
+        partition: u32,
+        /// Offset of the first record that is left.
+        offset: i64,
+    },
     /// A topic has more partitions from here on.
     PartitionsAdded {
         /// Its name.
@@ -85,6 +103,9 @@ pub enum Entry {
         group: String,
         /// The offsets.
         offsets: Vec<GroupOffset>,
+        /// Time of the commit, milliseconds since 1970.
+        #[serde(default)]
+        at_ms: i64,
     },
     /// Offsets of a group are gone.
     OffsetsDeleted {
@@ -99,6 +120,9 @@ pub enum Entry {
         group: String,
         /// Its number.
         generation: i32,
+        /// When it began, milliseconds since 1970.
+        #[serde(default)]
+        at_ms: i64,
     },
     /// The leader of a group's generation has decided.
     GroupAssigned {

@@ -8,7 +8,8 @@ use crate::code::Code;
 /// Longest metadata string beside an offset; the default of Kafka's `offset.metadata.max.bytes`.
 pub const MAX_METADATA_BYTES: usize = 4096;
 
-type Offsets = BTreeMap<(String, i32), CommittedOffset>;
+/// With the time of the commit, milliseconds since 1970.
+type Offsets = BTreeMap<(String, i32), (CommittedOffset, i64)>;
 
 /// Groups that have committed offsets, by id.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -20,13 +21,19 @@ impl Groups {
     /// What the group committed for a partition.
     #[must_use]
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
-        self.groups.get(group)?.get(&(topic.to_owned(), partition))
+        self.groups.get(group)?.get(&(topic.to_owned(), partition)).map(|(committed, _)| committed)
     }
 
     /// Everything the group committed.
     pub fn all(&self, group: &str) -> impl Iterator<Item = (&str, i32, &CommittedOffset)> {
         let offsets = self.groups.get(group).into_iter().flatten();
-        offsets.map(|((topic, partition), committed)| (topic.as_str(), *partition, committed))
+        offsets.map(|((topic, partition), (committed, _))| (topic.as_str(), *partition, committed))
+    }
+
+    /// Partitions whose offset was committed at or before `at_ms`.
+    pub(super) fn committed_by(&self, group: &str, at_ms: i64) -> impl Iterator<Item = (String, i32)> {
+        let offsets = self.groups.get(group).into_iter().flatten();
+        offsets.filter(move |(_, (_, committed_ms))| *committed_ms <= at_ms).map(|(place, _)| place.clone())
     }
 
     /// Ids of all groups.
@@ -48,9 +55,9 @@ impl Groups {
         if committed.metadata.len() > MAX_METADATA_BYTES { Err(Code::OffsetMetadataTooLarge) } else { Ok(()) }
     }
 
-    pub(super) fn store(&mut self, group: &str, offsets: impl IntoIterator<Item = GroupOffset>) {
+    pub(super) fn store(&mut self, group: &str, offsets: impl IntoIterator<Item = GroupOffset>, at_ms: i64) {
         let stored = self.groups.entry(group.to_owned()).or_default();
-        stored.extend(offsets.into_iter().map(|o| ((o.topic, o.partition), o.committed)));
+        stored.extend(offsets.into_iter().map(|o| ((o.topic, o.partition), (o.committed, at_ms))));
     }
 
     pub(super) fn delete(&mut self, group: &str, partitions: &[(String, i32)]) {
@@ -72,17 +79,22 @@ impl Groups {
         }
     }
 
+    /// One entry for all offsets of a group that were committed at the same time.
     pub(super) fn snapshot(&self) -> impl Iterator<Item = Entry> {
-        self.groups.iter().map(|(group, offsets)| Entry::OffsetsCommitted {
-            group: group.clone(),
-            offsets: offsets
-                .iter()
-                .map(|((topic, partition), committed)| GroupOffset {
+        self.groups.iter().flat_map(|(group, offsets)| {
+            let mut by_time: BTreeMap<i64, Vec<GroupOffset>> = BTreeMap::new();
+            for ((topic, partition), (committed, at_ms)) in offsets {
+                by_time.entry(*at_ms).or_default().push(GroupOffset {
                     topic: topic.clone(),
                     partition: *partition,
                     committed: committed.clone(),
-                })
-                .collect(),
+                });
+            }
+            if by_time.is_empty() {
+                by_time.insert(0, Vec::new()); // the group exists
+            }
+            let entry = |(at_ms, offsets)| Entry::OffsetsCommitted { group: group.clone(), offsets, at_ms };
+            by_time.into_iter().map(entry)
         })
     }
 }

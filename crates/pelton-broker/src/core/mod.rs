@@ -5,17 +5,21 @@
 //! the store has already taken. Live requests and recovery go through the same `apply`, so what a restart
 //! rebuilds is what was there before.
 
+pub mod config;
 mod entry;
+mod expiry;
 mod groups;
 pub mod members;
 mod partition;
 mod producer;
+pub mod retention;
 mod state;
 mod transactions;
 
 pub use entry::{CommittedOffset, Entry, GroupOffset, LogId, TopicConfig};
 pub use groups::Groups;
 pub use partition::{AbortedRange, Admission, Isolation, Partition};
+pub use producer::ProducerInfo;
 pub use state::{State, Topic};
 pub use transactions::{Transaction, Transactions, TxnStatus};
 

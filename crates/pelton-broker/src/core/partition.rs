@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::producer::Producer;
+use super::producer::{Producer, ProducerInfo};
 use crate::batch::{BatchHeader, Marker};
 use crate::code::Code;
 
@@ -46,6 +46,7 @@ pub struct AbortedRange {
 /// State of one partition, rebuilt from its log by [`Partition::apply`].
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Partition {
+    start_offset: i64,
     next_offset: i64,
     producers: HashMap<i64, Producer>,
     /// First offset of the open transaction, by producer id.
@@ -61,16 +62,28 @@ impl Partition {
         self.next_offset
     }
 
-    /// Offset of the oldest record. Nothing is removed from the front yet.
+    /// Offset of the oldest record that counts.
     #[must_use]
     pub fn start_offset(&self) -> i64 {
-        0
+        self.start_offset
+    }
+
+    /// Records before `offset` are gone.
+    pub fn begin_at(&mut self, offset: i64) {
+        self.start_offset = self.start_offset.max(offset);
+        self.next_offset = self.next_offset.max(offset);
+        self.aborted.retain(|range| range.last_offset >= self.start_offset);
+    }
+
+    /// The log ends at `offset`, even if its last records are gone.
+    pub fn end_at(&mut self, offset: i64) {
+        self.next_offset = self.next_offset.max(offset);
     }
 
     /// First offset that an open transaction may still take back.
     #[must_use]
     pub fn stable_offset(&self) -> i64 {
-        self.open.values().copied().min().unwrap_or(self.next_offset)
+        self.open.values().copied().min().map_or(self.next_offset, |first| first.max(self.start_offset))
     }
 
     /// End of what a reader may see.
@@ -94,6 +107,15 @@ impl Partition {
         let epoch = |id: &i64| self.producers.get(id).map_or(0, Producer::epoch);
         let mut producers: Vec<_> = self.open.keys().map(|id| (*id, epoch(id))).collect();
         producers.sort_unstable();
+        producers
+    }
+
+    /// All producers it knows, by id.
+    #[must_use]
+    pub fn producers(&self) -> Vec<ProducerInfo> {
+        let info = |(id, producer): (&i64, &Producer)| producer.info(*id, self.open.get(id).copied());
+        let mut producers: Vec<_> = self.producers.iter().map(info).collect();
+        producers.sort_unstable_by_key(|producer| producer.id);
         producers
     }
 

@@ -15,16 +15,48 @@ struct Sent {
     base_offset: i64,
 }
 
+/// A producer of a partition as administrators see it; -1 for what there is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerInfo {
+    /// Producer id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence number of its last record.
+    pub last_sequence: i32,
+    /// Time of its last batch, milliseconds since 1970.
+    pub last_ms: i64,
+    /// Epoch of the coordinator that wrote its last marker.
+    pub coordinator_epoch: i32,
+    /// First offset of its open transaction.
+    pub open_from: i64,
+}
+
 /// Epoch and last sequence numbers of a producer in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Producer {
     epoch: i16,
     sent: VecDeque<Sent>,
+    /// Time of the last batch, milliseconds since 1970.
+    last_ms: i64,
+    has_marker: bool,
 }
 
 impl Producer {
     pub(super) fn new(epoch: i16) -> Self {
-        Self { epoch, sent: VecDeque::new() }
+        Self { epoch, sent: VecDeque::new(), last_ms: -1, has_marker: false }
+    }
+
+    /// What administrators see of it.
+    pub(super) fn info(&self, id: i64, open_from: Option<i64>) -> ProducerInfo {
+        ProducerInfo {
+            id,
+            epoch: self.epoch,
+            last_sequence: self.sent.back().map_or(-1, |sent| sent.last_sequence),
+            last_ms: self.last_ms,
+            coordinator_epoch: if self.has_marker { 0 } else { -1 },
+            open_from: open_from.unwrap_or(-1),
+        }
     }
 
     pub(super) fn epoch(&self) -> i16 {
@@ -62,7 +94,9 @@ impl Producer {
         if header.producer_epoch > self.epoch {
             *self = Self::new(header.producer_epoch);
         }
+        self.last_ms = header.max_timestamp;
         if header.is_control() {
+            self.has_marker = true;
             return;
         }
         if self.sent.len() == REMEMBERED_BATCHES {

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::config::TopicSettings;
 use super::entry::{Entry, GroupOffset, LogId, TopicConfig};
 use super::groups::Groups;
 use super::members::{MemberRef, Members, Phase};
 use super::partition::{Admission, Partition};
 use super::transactions::{MAX_TXN_TIMEOUT_MS, Transaction, Transactions, TxnStatus};
 use super::{Effect, Plan};
+use uuid::Uuid;
+
 use crate::batch::{Batch, BatchHeader, Marker};
 use crate::code::Code;
 
@@ -24,14 +27,10 @@ pub struct Topic {
     pub number: u64,
     /// How many partitions it has.
     pub partitions: u32,
-    /// Its settings.
+    /// Its settings as they were given.
     pub config: TopicConfig,
-}
-
-impl Topic {
-    fn stamps_append_time(&self) -> bool {
-        self.config.get("message.timestamp.type").is_some_and(|kind| kind == "LogAppendTime")
-    }
+    /// What they mean, with the defaults for the rest.
+    pub settings: TopicSettings,
 }
 
 /// The whole state. Changes by [`State::apply`] alone.
@@ -101,6 +100,21 @@ impl State {
         self.partitions.get(&log).map(|core| (log, core)).ok_or(Code::UnknownTopicOrPartition)
     }
 
+    /// The id of a topic as clients see it, never used twice: the cluster's id with the topic's number in it.
+    #[must_use]
+    pub fn topic_id(&self, topic: &Topic) -> Uuid {
+        let (high, low) = Uuid::parse_str(&self.cluster_id).unwrap_or_default().as_u64_pair();
+        // The ids 0 and 1 mean something else.
+        Uuid::from_u64_pair(high, low.wrapping_add(topic.number).wrapping_add(2))
+    }
+
+    /// Name of the topic with this id.
+    #[must_use]
+    pub fn topic_by_id(&self, id: Uuid) -> Option<&str> {
+        let mut topics = self.topics.iter();
+        topics.find(|(_, topic)| self.topic_id(topic) == id).map(|(name, _)| name.as_str())
+    }
+
     /// State of a partition by its log.
     #[must_use]
     pub fn partition(&self, log: LogId) -> Option<&Partition> {
@@ -145,6 +159,47 @@ impl State {
         Ok(Plan::new(vec![Effect::Journal(added)], ()))
     }
 
+    /// Gives a topic these settings and no others. They must have been checked.
+    ///
+    /// # Errors
+    /// Unknown topic.
+    pub fn plan_configure_topic(&self, name: &str, config: TopicConfig) -> Result<Plan<()>, Code> {
+        let topic = self.topics.get(name).ok_or(Code::UnknownTopicOrPartition)?;
+        if topic.config == config {
+            return Ok(Plan::reply(()));
+        }
+        let configured = Entry::TopicConfigured { name: name.to_owned(), number: topic.number, config };
+        Ok(Plan::new(vec![Effect::Journal(configured)], ()))
+    }
+
+    /// Deletes the records of a partition before `offset`, -1 for all there are. The reply is the offset of
+    /// the first one left.
+    ///
+    /// # Errors
+    /// Unknown partition, an offset that is not there yet, or a topic that may only be compacted.
+    pub fn plan_delete_records(&self, topic: &str, partition: i32, offset: i64) -> Result<Plan<i64>, Code> {
+        let (log, core) = self.find(topic, partition)?;
+        if self.topics.get(topic).is_some_and(|topic| !topic.settings.deletes) {
+            return Err(Code::PolicyViolation);
+        }
+        let offset = if offset == -1 { core.next_offset() } else { offset };
+        if !(0..=core.next_offset()).contains(&offset) {
+            return Err(Code::OffsetOutOfRange);
+        }
+        let plan = self.plan_begin_log(log, offset);
+        Ok(Plan { effects: plan.effects, reply: offset.max(core.start_offset()) })
+    }
+
+    /// Lets a log begin at `offset`, if it does not begin later.
+    #[must_use]
+    pub fn plan_begin_log(&self, log: LogId, offset: i64) -> Plan<()> {
+        if self.partitions.get(&log).is_none_or(|core| offset <= core.start_offset()) {
+            return Plan::reply(());
+        }
+        let begins = Entry::LogStart { topic: log.topic, partition: log.partition, offset };
+        Plan::new(vec![Effect::Journal(begins)], ())
+    }
+
     /// Deletes a topic with its records and offsets.
     ///
     /// # Errors
@@ -170,13 +225,17 @@ impl State {
         now_ms: i64,
     ) -> Result<Plan<(i64, Option<i64>)>, Code> {
         let (log, core) = self.find(topic, partition)?;
+        let settings = self.topics.get(topic).map(|topic| &topic.settings);
+        if let Some(settings) = settings {
+            check_batch(&batch.header, settings, now_ms)?;
+        }
         if batch.header.is_transactional() {
             self.check_in_transaction((topic, partition), transactional_id, &batch.header)?;
         }
         match core.admit(&batch.header)? {
             Admission::Repeat(base_offset) => Ok(Plan::reply((base_offset, None))),
             Admission::Append(base_offset) => {
-                let stamp = self.topics.get(topic).is_some_and(Topic::stamps_append_time).then_some(now_ms);
+                let stamp = settings.is_some_and(|settings| settings.stamps_append_time).then_some(now_ms);
                 batch.place(base_offset, stamp);
                 Ok(Plan::new(vec![Effect::Append { log, batch }], (base_offset, stamp)))
             }
@@ -205,11 +264,11 @@ impl State {
 
     /// Stores offsets of a group.
     #[must_use]
-    pub fn plan_commit_offsets(&self, group: &str, offsets: Vec<GroupOffset>) -> Plan<()> {
+    pub fn plan_commit_offsets(&self, group: &str, offsets: Vec<GroupOffset>, now_ms: i64) -> Plan<()> {
         if offsets.is_empty() {
             return Plan::reply(());
         }
-        let committed = Entry::OffsetsCommitted { group: group.to_owned(), offsets };
+        let committed = Entry::OffsetsCommitted { group: group.to_owned(), offsets, at_ms: now_ms };
         Plan::new(vec![Effect::Journal(committed)], ())
     }
 
@@ -513,17 +572,35 @@ impl State {
         }
     }
 
+    /// Notes where a log ends, even if its last records are gone.
+    pub fn end_log(&mut self, log: LogId, offset: i64) {
+        if let Some(core) = self.partitions.get_mut(&log) {
+            core.end_at(offset);
+        }
+    }
+
     /// Takes a line of the journal.
     pub fn apply_entry(&mut self, entry: &Entry) {
         match entry {
             Entry::Cluster { id } => self.cluster_id.clone_from(id),
             Entry::TopicCreated { name, number, partitions, config } => {
                 self.next_topic = self.next_topic.max(number + 1);
-                let topic = Topic { number: *number, partitions: 0, config: config.clone() };
+                let settings = TopicSettings::of(config);
+                let topic = Topic { number: *number, partitions: 0, config: config.clone(), settings };
                 self.topics.insert(name.clone(), topic);
                 self.grow(name, *partitions);
             }
             Entry::TopicNumbers { next } => self.next_topic = self.next_topic.max(*next),
+            Entry::TopicConfigured { name, number, config } => {
+                if let Some(topic) = self.topics.get_mut(name).filter(|topic| topic.number == *number) {
+                    (topic.config, topic.settings) = (config.clone(), TopicSettings::of(config));
+                }
+            }
+            Entry::LogStart { topic, partition, offset } => {
+                if let Some(core) = self.partitions.get_mut(&LogId { topic: *topic, partition: *partition }) {
+                    core.begin_at(*offset);
+                }
+            }
             Entry::PartitionsAdded { name, total } => self.grow(name, *total),
             Entry::TopicDeleted { name, number } => {
                 self.topics.remove(name);
@@ -532,9 +609,13 @@ impl State {
                 self.groups.forget_topic(name);
                 self.transactions.forget_topic(name);
             }
-            Entry::OffsetsCommitted { group, offsets } => self.groups.store(group, offsets.iter().cloned()),
+            Entry::OffsetsCommitted { group, offsets, at_ms } => {
+                self.groups.store(group, offsets.iter().cloned(), *at_ms);
+            }
             Entry::OffsetsDeleted { group, partitions } => self.groups.delete(group, partitions),
-            Entry::GroupGeneration { group, generation } => self.members.begin_generation(group, *generation),
+            Entry::GroupGeneration { group, generation, at_ms } => {
+                self.members.begin_generation(group, *generation, *at_ms);
+            }
             Entry::GroupAssigned { group, assignment } => self.members.assign(group, assignment),
             Entry::GroupDeleted { group } => {
                 self.groups.remove(group);
@@ -553,8 +634,8 @@ impl State {
             }
             Entry::TxnEnding { id, epoch, commit } => self.transactions.end(id, *epoch, *commit),
             Entry::TxnEnded { id } => {
-                for (group, offset) in self.transactions.ended(id) {
-                    self.groups.store(&group, [offset]);
+                for (group, offset, at_ms) in self.transactions.ended(id) {
+                    self.groups.store(&group, [offset], at_ms);
                 }
             }
         }
@@ -585,11 +666,30 @@ impl State {
             partitions: topic.partitions,
             config: topic.config.clone(),
         }));
+        let starts = self.partitions.iter().filter(|(_, core)| core.start_offset() > 0);
+        let mut starts: Vec<(LogId, i64)> = starts.map(|(log, core)| (*log, core.start_offset())).collect();
+        starts.sort_unstable();
+        entries.extend(starts.into_iter().map(|(log, offset)| Entry::LogStart {
+            topic: log.topic,
+            partition: log.partition,
+            offset,
+        }));
         entries.extend(self.groups.snapshot());
         entries.extend(self.members.snapshot());
         entries.extend(self.transactions.snapshot());
         entries
     }
+}
+
+/// What a topic's settings say about a batch.
+fn check_batch(header: &BatchHeader, settings: &TopicSettings, now_ms: i64) -> Result<(), Code> {
+    if header.length > settings.max_message_bytes {
+        return Err(Code::MessageTooLarge);
+    }
+    let is_ahead = header.max_timestamp.saturating_sub(now_ms) > settings.ahead_max_ms;
+    let is_behind = now_ms.saturating_sub(header.base_timestamp) > settings.behind_max_ms;
+    let has_time = header.base_timestamp >= 0 && !settings.stamps_append_time;
+    if has_time && (is_ahead || is_behind) { Err(Code::InvalidTimestamp) } else { Ok(()) }
 }
 
 /// Letters, digits, `.`, `_` and `-`, as in Kafka.

@@ -49,7 +49,8 @@ pub struct Transaction {
     pub status: TxnStatus,
     /// Topic and partition of everything it writes to.
     pub partitions: BTreeSet<(String, i32)>,
-    pending: BTreeMap<OffsetKey, CommittedOffset>,
+    /// With the time of the request, milliseconds since 1970.
+    pending: BTreeMap<OffsetKey, (CommittedOffset, i64)>,
 }
 
 /// All transactional ids, and the producer ids handed out.
@@ -67,6 +68,11 @@ impl Transactions {
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&Transaction> {
         self.by_id.get(id)
+    }
+
+    /// All transactional ids.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Transaction)> {
+        self.by_id.iter().map(|(id, txn)| (id.as_str(), txn))
     }
 
     /// Looks up the transaction a request speaks for.
@@ -173,7 +179,8 @@ impl Transactions {
         if let Some(txn) = self.by_id.get_mut(id) {
             txn.begin(at_ms);
             for o in offsets {
-                txn.pending.insert((group.to_owned(), o.topic.clone(), o.partition), o.committed.clone());
+                let key = (group.to_owned(), o.topic.clone(), o.partition);
+                txn.pending.insert(key, (o.committed.clone(), at_ms));
             }
         }
     }
@@ -185,8 +192,8 @@ impl Transactions {
         }
     }
 
-    /// Closes the transaction; gives the offsets that count now, by group.
-    pub(super) fn ended(&mut self, id: &str) -> Vec<(String, GroupOffset)> {
+    /// Closes the transaction; gives the offsets that count now, by group, with the time of their request.
+    pub(super) fn ended(&mut self, id: &str) -> Vec<(String, GroupOffset, i64)> {
         let Some(txn) = self.by_id.get_mut(id) else { return Vec::new() };
         let commit = matches!(txn.status, TxnStatus::Ending { commit: true });
         txn.status = TxnStatus::Ended { commit };
@@ -197,8 +204,8 @@ impl Transactions {
         }
         pending
             .into_iter()
-            .map(|((group, topic, partition), committed)| {
-                (group, GroupOffset { topic, partition, committed })
+            .map(|((group, topic, partition), (committed, at_ms))| {
+                (group, GroupOffset { topic, partition, committed }, at_ms)
             })
             .collect()
     }
@@ -241,14 +248,14 @@ impl Transaction {
         };
         let partitions = self.partitions.iter().cloned().collect();
         entries.push(Entry::TxnPartitions { id: id.clone(), partitions, at_ms });
-        for ((group, topic, partition), committed) in &self.pending {
+        for ((group, topic, partition), (committed, committed_ms)) in &self.pending {
             let offset =
                 GroupOffset { topic: topic.clone(), partition: *partition, committed: committed.clone() };
             entries.push(Entry::TxnOffsets {
                 id: id.clone(),
                 group: group.clone(),
                 offsets: vec![offset],
-                at_ms,
+                at_ms: *committed_ms,
             });
         }
         match self.status {

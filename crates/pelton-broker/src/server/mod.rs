@@ -23,6 +23,9 @@ use shared::{Shared, now_ms};
 /// How often transactions and groups are looked at for their timeouts: two wake-ups a second are all an idle broker does.
 const TIMER_CHECK: Duration = Duration::from_secs(1);
 
+/// Retention is looked at once in so many timer checks.
+const RETENTION_EVERY: u32 = 5;
+
 /// Settings of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -39,6 +42,8 @@ pub struct Options {
     /// Longest a power cut can reach back; `None` leaves it to the operating system (about 30 s on Linux).
     /// A killed process loses nothing either way.
     pub fsync_interval: Option<Duration>,
+    /// Offsets that nobody uses are removed after this, as with Kafka's `offsets.retention.minutes`.
+    pub offsets_retention: Duration,
     /// A segment file is left when it would grow beyond this.
     pub segment_bytes: u64,
     /// Largest request; a longer one closes its connection.
@@ -59,6 +64,7 @@ impl Options {
             default_partitions: 1,
             auto_create_topics: true,
             fsync_interval: Some(Duration::from_secs(1)),
+            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             segment_bytes: FileOptions::default().segment_bytes,
             max_request_bytes: crate::batch::MAX_BATCH_BYTES,
             max_connections: 1000,
@@ -132,6 +138,7 @@ fn open(options: &Options) -> io::Result<Broker<FileStore>> {
     let settings = Settings {
         default_partitions: options.default_partitions.max(1),
         auto_create_topics: options.auto_create_topics,
+        offsets_retention_ms: i64::try_from(options.offsets_retention.as_millis()).unwrap_or(i64::MAX),
         ..Settings::default()
     };
     Broker::open(FileStore::open(&options.data_dir, &files)?, settings, now_ms())
@@ -264,10 +271,15 @@ fn start_connection(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
 }
 
 fn watch_timers(shared: &Shared) {
+    let mut round = 0_u32;
     while shared.pause(TIMER_CHECK) {
+        round = round.wrapping_add(1);
         shared.with_broker(|broker| {
             broker.expire_transactions(now_ms());
             broker.expire_groups(now_ms());
+            if round.is_multiple_of(RETENTION_EVERY) {
+                broker.enforce_retention(now_ms());
+            }
         });
     }
 }

@@ -17,6 +17,7 @@ use super::log::Log;
 use super::segment::FileRange;
 use super::{Located, Replayed, SegmentStore, Wanted};
 use crate::batch::{Batch, MAX_BATCH_BYTES};
+use crate::core::retention::SegmentInfo;
 use crate::core::{Entry, LogId};
 
 /// Settings of a [`FileStore`].
@@ -38,6 +39,8 @@ impl Default for FileOptions {
 pub struct FileStore {
     dir: PathBuf,
     segment_bytes: u64,
+    /// `segment.bytes` of topics that set it, by number.
+    segment_limits: HashMap<u64, u64>,
     logs: HashMap<LogId, Log>,
     /// `None` until the replay.
     journal: Option<Journal>,
@@ -63,7 +66,14 @@ impl FileStore {
         // Positions in a segment are 32 bits wide; one batch may come on top.
         let largest = u64::from(u32::MAX) - MAX_BATCH_BYTES as u64 - 1;
         let segment_bytes = options.segment_bytes.clamp(1, largest.min(1 << 30));
-        Ok(Self { dir: dir.to_owned(), segment_bytes, logs: HashMap::new(), journal: None, _lock: lock })
+        Ok(Self {
+            dir: dir.to_owned(),
+            segment_bytes,
+            segment_limits: HashMap::new(),
+            logs: HashMap::new(),
+            journal: None,
+            _lock: lock,
+        })
     }
 
     /// Files written since the last call. Sync them without holding up anybody.
@@ -76,15 +86,17 @@ impl FileStore {
         self.dir.join("logs").join(number.to_string())
     }
 
-    fn replay_logs(&mut self, deleted: &HashSet<u64>, visit: &mut dyn FnMut(Replayed)) -> io::Result<()> {
+    fn replay_logs(&mut self, deleted: &Deleted, visit: &mut dyn FnMut(Replayed)) -> io::Result<()> {
         for (number, topic_dir) in numbered_dirs::<u64>(&self.dir.join("logs"))? {
-            if deleted.contains(&number) {
+            if deleted.topics.contains(&number) {
                 fs::remove_dir_all(&topic_dir)?;
                 continue;
             }
             for (partition, dir) in numbered_dirs::<u32>(&topic_dir)? {
                 let id = LogId { topic: number, partition };
-                let log = Log::open(dir, &mut |header| visit(Replayed::Batch(id, header)))?;
+                let start = deleted.before.get(&id).copied().unwrap_or(0);
+                let log = Log::open(dir, start, &mut |header| visit(Replayed::Batch(id, header)))?;
+                visit(Replayed::End(id, log.next()));
                 self.logs.insert(id, log);
             }
         }
@@ -100,11 +112,10 @@ impl SegmentStore for FileStore {
     type Range = FileRange;
 
     fn replay(&mut self, visit: &mut dyn FnMut(Replayed)) -> io::Result<()> {
-        let mut deleted = HashSet::new();
+        let mut deleted = Deleted::default();
         let journal = Journal::open(self.dir.join("journal"), &mut |entry| {
-            if let Entry::TopicDeleted { number, .. } = &entry {
-                deleted.insert(*number);
-            }
+            deleted.note(&entry);
+            note_limit(&mut self.segment_limits, &entry);
             visit(Replayed::Entry(entry));
         })?;
         self.journal = Some(journal);
@@ -113,11 +124,21 @@ impl SegmentStore for FileStore {
 
     fn append(&mut self, log: LogId, batch: &Batch) -> io::Result<()> {
         let dir = || self.dir.join("logs").join(log.topic.to_string()).join(log.partition.to_string());
-        self.logs.entry(log).or_insert_with(|| Log::new(dir())).append(batch, self.segment_bytes)
+        let limit = self
+            .segment_limits
+            .get(&log.topic)
+            .map_or(self.segment_bytes, |own| self.segment_bytes.min(*own));
+        self.logs.entry(log).or_insert_with(|| Log::new(dir())).append(batch, limit)
     }
 
     fn journal(&mut self, entry: &Entry) -> io::Result<()> {
         self.open_journal()?.append(entry)?;
+        note_limit(&mut self.segment_limits, entry);
+        if let Entry::LogStart { topic, partition, offset } = entry
+            && let Some(log) = self.logs.get_mut(&LogId { topic: *topic, partition: *partition })
+        {
+            log.drop_before(*offset);
+        }
         if let Entry::TopicDeleted { number, .. } = entry {
             self.logs.retain(|log, _| log.topic != *number);
             // The journal says it is gone; if files stay behind now, the next start removes them.
@@ -143,8 +164,56 @@ impl SegmentStore for FileStore {
         self.logs.get(&log).map_or_else(|| Located::nothing(wanted.from), |log| log.locate(wanted))
     }
 
-    fn locate_time(&self, log: LogId, timestamp_ms: i64) -> Option<(FileRange, i64)> {
-        self.logs.get(&log)?.locate_time(timestamp_ms)
+    fn locate_time(&self, log: LogId, from: i64, timestamp_ms: i64) -> Option<(FileRange, i64)> {
+        self.logs.get(&log)?.locate_time(from, timestamp_ms)
+    }
+
+    fn newest_record_ms(&self, log: LogId) -> Option<i64> {
+        self.logs.get(&log)?.newest_record_ms()
+    }
+
+    fn segments(&self, log: LogId) -> Vec<SegmentInfo> {
+        self.logs.get(&log).map(Log::infos).unwrap_or_default()
+    }
+
+    fn roll(&mut self, log: LogId) -> io::Result<()> {
+        self.logs.get_mut(&log).map_or(Ok(()), Log::roll)
+    }
+}
+
+/// What the journal says is gone, although its files may still be there.
+#[derive(Debug, Default)]
+struct Deleted {
+    topics: HashSet<u64>,
+    before: HashMap<LogId, i64>,
+}
+
+impl Deleted {
+    fn note(&mut self, entry: &Entry) {
+        match entry {
+            Entry::TopicDeleted { number, .. } => {
+                self.topics.insert(*number);
+            }
+            Entry::LogStart { topic, partition, offset } => {
+                self.before.insert(LogId { topic: *topic, partition: *partition }, *offset);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn note_limit(limits: &mut HashMap<u64, u64>, entry: &Entry) {
+    match entry {
+        Entry::TopicCreated { number, config, .. } | Entry::TopicConfigured { number, config, .. } => {
+            match config.get("segment.bytes").and_then(|bytes| bytes.trim().parse().ok()) {
+                Some(bytes) => limits.insert(*number, bytes),
+                None => limits.remove(number),
+            };
+        }
+        Entry::TopicDeleted { number, .. } => {
+            limits.remove(number);
+        }
+        _ => {}
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::segment::{FileRange, Scan, Segment};
-use super::{Located, Wanted};
+use super::{Located, SegmentInfo, Wanted};
 use crate::batch::{Batch, BatchHeader};
 
 /// An append-only series of segments in one directory.
@@ -28,12 +28,18 @@ impl Log {
         Self { dir, segments: Vec::new(), is_broken: false, is_dirty: false, left: Vec::new() }
     }
 
-    /// Opens the segments in `dir` and gives every batch to `visit`, in order.
+    /// Opens the segments in `dir` and gives every batch to `visit`, in order. Records before `start` count as
+    /// deleted.
     ///
     /// # Errors
     /// A file cannot be read, or a segment before the last is damaged or missing.
-    pub fn open(dir: PathBuf, visit: &mut dyn FnMut(BatchHeader)) -> io::Result<Self> {
-        let files = segment_files(&dir)?;
+    pub fn open(dir: PathBuf, start: i64, visit: &mut dyn FnMut(BatchHeader)) -> io::Result<Self> {
+        let mut files = segment_files(&dir)?;
+        // What ends before `start` was deleted; the process ended before its files were.
+        let kept_from = files.iter().skip(1).take_while(|(next_base, _)| *next_base <= start).count();
+        for (_, path) in files.drain(..kept_from) {
+            fs::remove_file(path)?;
+        }
         let mut log = Self::new(dir);
         let mut expected = None;
         for (at, (base, path)) in files.iter().enumerate() {
@@ -50,6 +56,7 @@ impl Log {
             expected = Some(next);
             log.segments.push(segment);
         }
+        log.drop_before(start);
         Ok(log)
     }
 
@@ -65,9 +72,7 @@ impl Log {
         }
         let is_full = |segment: &Segment| segment.is_full(batch.header.length, segment_bytes);
         if self.segments.last().is_none_or(is_full) {
-            fs::create_dir_all(&self.dir)?;
-            self.left.extend(self.segments.last().map(Segment::file));
-            self.segments.push(Segment::create(&self.dir, batch.header.base_offset)?);
+            self.begin_segment(batch.header.base_offset)?;
         }
         let Some(segment) = self.segments.last_mut() else {
             return Err(io::Error::other("log without a segment"));
@@ -77,6 +82,59 @@ impl Log {
             self.is_broken = put_back.is_err();
             error
         })
+    }
+
+    fn begin_segment(&mut self, base: i64) -> io::Result<()> {
+        if !self.dir.exists() {
+            fs::create_dir_all(&self.dir)?;
+            // A power cut must not take the directories of synced files either.
+            for dir in self.dir.ancestors().skip(1).take(2) {
+                self.left.push(Arc::new(File::open(dir)?));
+            }
+        }
+        let segment = Segment::create(&self.dir, base)?;
+        self.left.push(Arc::new(File::open(&self.dir)?));
+        self.left.extend(self.segments.last().map(Segment::file));
+        self.segments.push(segment);
+        Ok(())
+    }
+
+    /// Leaves the segment in use, if anything is in it.
+    ///
+    /// # Errors
+    /// There is no room for a new file.
+    pub fn roll(&mut self) -> io::Result<()> {
+        match self.segments.last().map(|last| (last.base(), last.next())) {
+            Some((base, next)) if next > base => self.begin_segment(next),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes segments that end before `offset`. What cannot be removed now goes at the next start.
+    pub fn drop_before(&mut self, offset: i64) {
+        let is_gone = |segment: &Segment| segment.next() <= offset && segment.next() > segment.base();
+        if self.segments.last().is_some_and(is_gone)
+            && let Err(error) = self.roll()
+        {
+            tracing::warn!(%error, dir = %self.dir.display(), "could not leave a segment that was deleted");
+        }
+        // The last one stays: its name says where the log goes on.
+        while self.segments.len() > 1 && self.segments.first().is_some_and(|first| first.next() <= offset) {
+            let segment = self.segments.remove(0);
+            if let Err(error) = segment.remove() {
+                tracing::warn!(%error, dir = %self.dir.display(), "could not remove a deleted segment");
+            }
+        }
+    }
+
+    /// Offset after the last record.
+    pub fn next(&self) -> i64 {
+        self.segments.last().map_or(0, Segment::next)
+    }
+
+    /// All segments, oldest first.
+    pub fn infos(&self) -> Vec<SegmentInfo> {
+        self.segments.iter().map(Segment::info).collect()
     }
 
     /// Finds batches to read.
@@ -91,9 +149,15 @@ impl Log {
         found
     }
 
-    /// The first batch with a record as late as `timestamp_ms`.
-    pub fn locate_time(&self, timestamp_ms: i64) -> Option<(FileRange, i64)> {
-        self.segments.iter().find_map(|segment| segment.locate_time(timestamp_ms))
+    /// The first batch with a record at or after `from` as late as `timestamp_ms`.
+    pub fn locate_time(&self, from: i64, timestamp_ms: i64) -> Option<(FileRange, i64)> {
+        let segments = self.segments.iter().filter(|segment| segment.next() > from);
+        segments.into_iter().find_map(|segment| segment.locate_time(from, timestamp_ms))
+    }
+
+    /// The latest time of a record.
+    pub fn newest_record_ms(&self) -> Option<i64> {
+        self.segments.iter().filter_map(Segment::newest_record_ms).max()
     }
 
     /// The files written since the last call.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{ByteRange, Located, Replayed, SegmentStore, Wanted};
 use crate::batch::{Batch, BatchHeader};
+use crate::core::retention::SegmentInfo;
 use crate::core::{Entry, LogId};
 
 /// Keeps everything in maps. A clone is what a crash at this moment would leave on a disk.
@@ -47,6 +48,9 @@ impl SegmentStore for MemoryStore {
             for stored in batches {
                 visit(Replayed::Batch(*log, stored.header));
             }
+            if let Some(last) = batches.last() {
+                visit(Replayed::End(*log, last.header.next_offset()));
+            }
         }
         Ok(())
     }
@@ -60,6 +64,11 @@ impl SegmentStore for MemoryStore {
     fn journal(&mut self, entry: &Entry) -> io::Result<()> {
         if let Entry::TopicDeleted { number, .. } = entry {
             self.logs.retain(|log, _| log.topic != *number);
+        }
+        if let Entry::LogStart { topic, partition, offset } = entry
+            && let Some(batches) = self.logs.get_mut(&LogId { topic: *topic, partition: *partition })
+        {
+            batches.retain(|stored| stored.header.next_offset() > *offset);
         }
         self.journal.push(entry.clone());
         Ok(())
@@ -91,10 +100,33 @@ impl SegmentStore for MemoryStore {
         found
     }
 
-    fn locate_time(&self, log: LogId, timestamp_ms: i64) -> Option<(Bytes, i64)> {
-        let late =
-            |stored: &&Stored| !stored.header.is_control() && stored.header.max_timestamp >= timestamp_ms;
+    fn locate_time(&self, log: LogId, from: i64, timestamp_ms: i64) -> Option<(Bytes, i64)> {
+        let late = |stored: &&Stored| {
+            let header = &stored.header;
+            header.next_offset() > from && !header.is_control() && header.max_timestamp >= timestamp_ms
+        };
         let stored = self.logs.get(&log)?.iter().find(late)?;
         Some((stored.bytes.clone(), stored.header.max_timestamp))
+    }
+
+    fn newest_record_ms(&self, log: LogId) -> Option<i64> {
+        let records = self.logs.get(&log)?.iter().filter(|stored| !stored.header.is_control());
+        records.map(|stored| stored.header.max_timestamp).max()
+    }
+
+    /// Each batch counts as a segment.
+    fn segments(&self, log: LogId) -> Vec<SegmentInfo> {
+        let info = |stored: &Stored| SegmentInfo {
+            base: stored.header.base_offset,
+            next: stored.header.next_offset(),
+            bytes: stored.header.length as u64,
+            first_ms: Some(stored.header.max_timestamp),
+            newest_ms: Some(stored.header.max_timestamp),
+        };
+        self.logs.get(&log).into_iter().flatten().map(info).collect()
+    }
+
+    fn roll(&mut self, _log: LogId) -> io::Result<()> {
+        Ok(())
     }
 }

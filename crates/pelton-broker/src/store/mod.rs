@@ -12,6 +12,7 @@ pub use file::{FileOptions, FileStore};
 pub use memory::MemoryStore;
 
 use crate::batch::{Batch, BatchHeader};
+use crate::core::retention::SegmentInfo;
 use crate::core::{Entry, LogId};
 
 /// Bytes of a log that can be read later, without the store.
@@ -70,6 +71,8 @@ pub enum Replayed {
     Entry(Entry),
     /// A batch of a log, in order within its log.
     Batch(LogId, BatchHeader),
+    /// The log ends here: the next record gets this offset.
+    End(LogId, i64),
 }
 
 /// Append-only logs by [`LogId`], and the journal. When a call returns, what it stored survives the process.
@@ -89,7 +92,7 @@ pub trait SegmentStore {
     /// The batch is not stored.
     fn append(&mut self, log: LogId, batch: &Batch) -> io::Result<()>;
 
-    /// Appends a line to the journal; a deleted topic's logs may go.
+    /// Appends a line to the journal; the logs of a deleted topic and deleted records may go.
     ///
     /// # Errors
     /// The line is not stored.
@@ -107,6 +110,19 @@ pub trait SegmentStore {
     /// Finds batches to read.
     fn locate(&self, log: LogId, wanted: Wanted) -> Located<Self::Range>;
 
-    /// The first batch with a record as late as `timestamp_ms`, and that batch's largest time.
-    fn locate_time(&self, log: LogId, timestamp_ms: i64) -> Option<(Self::Range, i64)>;
+    /// The first batch with a record at or after `from` as late as `timestamp_ms`, and that batch's largest
+    /// time.
+    fn locate_time(&self, log: LogId, from: i64, timestamp_ms: i64) -> Option<(Self::Range, i64)>;
+
+    /// The latest time of a record; `None` without records.
+    fn newest_record_ms(&self, log: LogId) -> Option<i64>;
+
+    /// The segments of a log, oldest first; the last one is in use.
+    fn segments(&self, log: LogId) -> Vec<SegmentInfo>;
+
+    /// Leaves the segment in use, so that it can be deleted or compacted.
+    ///
+    /// # Errors
+    /// No new one can be begun.
+    fn roll(&mut self, log: LogId) -> io::Result<()>;
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ByteRange, Located, Wanted};
+use super::{ByteRange, Located, SegmentInfo, Wanted};
 use crate::batch::{self, Batch, BatchHeader, HEADER_LEN};
 
 /// Bytes read at once while scanning a segment.
@@ -57,6 +57,9 @@ pub struct Segment {
     next: i64,
     size: u64,
     index: Vec<IndexEntry>,
+    /// Times of the first batch and the newest record, markers included.
+    first_ms: Option<i64>,
+    newest_ms: Option<i64>,
 }
 
 impl Segment {
@@ -74,7 +77,12 @@ impl Segment {
         let file = File::options().create(true).read(true).append(true).open(&path)?;
         // A leftover of a failed creation holds nothing that was acknowledged.
         file.set_len(0)?;
-        Ok(Self { file: Arc::new(file), path, base, next: base, size: 0, index: Vec::new() })
+        Ok(Self::empty(file, path, base))
+    }
+
+    fn empty(file: File, path: PathBuf, base: i64) -> Self {
+        let (index, first_ms, newest_ms) = (Vec::new(), None, None);
+        Self { file: Arc::new(file), path, base, next: base, size: 0, index, first_ms, newest_ms }
     }
 
     /// Opens a segment and gives every batch in it to `visit`.
@@ -89,7 +97,7 @@ impl Segment {
     ) -> io::Result<Self> {
         let file = File::options().read(true).append(true).open(&path)?;
         let end = file.metadata()?.len();
-        let mut segment = Self { file: Arc::new(file), path, base, next: base, size: 0, index: Vec::new() };
+        let mut segment = Self::empty(file, path, base);
         let mut window = Window { start: 0, bytes: Vec::new() };
         while let Some(header) = segment.batch_at_end(&mut window, end, scan)? {
             segment.note(&header);
@@ -141,6 +149,10 @@ impl Segment {
             // Markers never answer a query by time.
             max_timestamp: if header.is_control() { i64::MIN } else { header.max_timestamp },
         });
+        // Records without a time say -1.
+        let time = Some(header.max_timestamp).filter(|ms| *ms >= 0);
+        self.first_ms = self.first_ms.or(time);
+        self.newest_ms = self.newest_ms.max(time);
         self.size += header.length as u64;
         self.next = header.next_offset();
     }
@@ -148,6 +160,27 @@ impl Segment {
     /// First offset.
     pub fn base(&self) -> i64 {
         self.base
+    }
+
+    /// Offset after the last record.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// What retention and compaction want to know.
+    pub fn info(&self) -> SegmentInfo {
+        let (first_ms, newest_ms) = (self.first_ms, self.newest_ms);
+        SegmentInfo { base: self.base, next: self.next, bytes: self.size, first_ms, newest_ms }
+    }
+
+    /// The latest time of a record, markers left out.
+    pub fn newest_record_ms(&self) -> Option<i64> {
+        self.index.iter().map(|entry| entry.max_timestamp).max().filter(|ms| *ms > i64::MIN)
+    }
+
+    /// Removes the file; what is being read stays readable.
+    pub fn remove(&self) -> io::Result<()> {
+        std::fs::remove_file(&self.path)
     }
 
     /// Whether one more batch of `length` bytes would exceed `max_bytes` or the index.
@@ -201,9 +234,11 @@ impl Segment {
         goes_on
     }
 
-    /// The first batch with a record as late as `timestamp_ms`.
-    pub fn locate_time(&self, timestamp_ms: i64) -> Option<(FileRange, i64)> {
-        let at = self.index.iter().position(|entry| entry.max_timestamp >= timestamp_ms)?;
+    /// The first batch with a record at or after `from` as late as `timestamp_ms`.
+    pub fn locate_time(&self, from: i64, timestamp_ms: i64) -> Option<(FileRange, i64)> {
+        let first = self.index.partition_point(|entry| self.offset(entry) <= from).saturating_sub(1);
+        let late = self.index[first..].iter().position(|entry| entry.max_timestamp >= timestamp_ms)?;
+        let at = first + late;
         let entry = self.index[at];
         let range =
             FileRange { file: self.file(), position: u64::from(entry.position), len: self.length(at) };

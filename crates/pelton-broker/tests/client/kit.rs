@@ -18,11 +18,12 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Broker {
     pub dir: tempfile::TempDir,
     pub running: Option<Running>,
+    pub auto_create: bool,
 }
 
 impl Broker {
     pub fn start() -> Self {
-        let mut broker = Self { dir: tempfile::tempdir().unwrap(), running: None };
+        let mut broker = Self { dir: tempfile::tempdir().unwrap(), running: None, auto_create: true };
         broker.restart();
         broker
     }
@@ -30,6 +31,7 @@ impl Broker {
     pub fn options(&self) -> Options {
         Options {
             default_partitions: 3,
+            auto_create_topics: self.auto_create,
             segment_bytes: 64 * 1024,
             ..Options::new("127.0.0.1:0", self.dir.path())
         }

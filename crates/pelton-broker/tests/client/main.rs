@@ -1,6 +1,7 @@
 //! The broker as a real Kafka client (librdkafka) sees it.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+mod admin;
 mod groups;
 mod kit;
 mod records;

@@ -8,6 +8,8 @@ use kafka_protocol::messages::create_partitions_request::{
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -113,7 +115,13 @@ fn sample(api: ApiKey, version: i16) -> RequestKind {
             RequestKind::CreateTopics(CreateTopicsRequest::default().with_topics(vec![topic; 2]))
         }
         ApiKey::DeleteTopics => {
-            RequestKind::DeleteTopics(DeleteTopicsRequest::default().with_topic_names(vec![t("a"), t("b")]))
+            let request = DeleteTopicsRequest::default();
+            let topic = DeleteTopicState::default().with_name(Some(t("abc")));
+            RequestKind::DeleteTopics(if version >= 6 {
+                request.with_topics(vec![topic; 2])
+            } else {
+                request.with_topic_names(vec![t("a"), t("b")])
+            })
         }
         ApiKey::InitProducerId => RequestKind::InitProducerId(
             InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(s("id")))),
@@ -199,6 +207,43 @@ fn sample(api: ApiKey, version: i16) -> RequestKind {
                 .with_partitions(vec![OffsetDeleteRequestPartition::default(); 2]);
             RequestKind::OffsetDelete(OffsetDeleteRequest::default().with_topics(vec![topic; 2]))
         }
+        ApiKey::DeleteRecords => {
+            let topic = DeleteRecordsTopic::default()
+                .with_name(t("abc"))
+                .with_partitions(vec![DeleteRecordsPartition::default(); 2]);
+            RequestKind::DeleteRecords(DeleteRecordsRequest::default().with_topics(vec![topic; 2]))
+        }
+        ApiKey::AlterConfigs => {
+            let entry =
+                alter_configs_request::AlterableConfig::default().with_name(s("n")).with_value(Some(s("v")));
+            let resource = alter_configs_request::AlterConfigsResource::default()
+                .with_resource_name(s("r"))
+                .with_configs(vec![entry; 2]);
+            RequestKind::AlterConfigs(AlterConfigsRequest::default().with_resources(vec![resource; 2]))
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            use incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+            let entry = AlterableConfig::default().with_name(s("n")).with_value(Some(s("v")));
+            let resource =
+                AlterConfigsResource::default().with_resource_name(s("r")).with_configs(vec![entry; 2]);
+            let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource; 2]);
+            RequestKind::IncrementalAlterConfigs(request)
+        }
+        ApiKey::DescribeProducers => {
+            let topic = describe_producers_request::TopicRequest::default()
+                .with_name(t("abc"))
+                .with_partition_indexes(vec![1, 2]);
+            RequestKind::DescribeProducers(DescribeProducersRequest::default().with_topics(vec![topic; 2]))
+        }
+        ApiKey::DescribeTransactions => RequestKind::DescribeTransactions(
+            DescribeTransactionsRequest::default()
+                .with_transactional_ids(vec![TransactionalId(s("a")), TransactionalId(s("b"))]),
+        ),
+        ApiKey::ListTransactions => RequestKind::ListTransactions(
+            ListTransactionsRequest::default()
+                .with_state_filters(vec![s("Ongoing"), s("Empty")])
+                .with_producer_id_filters(vec![ProducerId(1), ProducerId(2)]),
+        ),
         other => panic!("no sample for {other:?}"),
     }
 }

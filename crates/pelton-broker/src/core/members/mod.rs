@@ -176,6 +176,8 @@ pub struct ClassicGroup {
     members: BTreeMap<String, Member>,
     /// Ids handed out to members that must come back with them, and until when.
     pending: BTreeMap<String, i64>,
+    /// When the current generation began, milliseconds since 1970.
+    since_ms: i64,
 }
 
 impl Default for ClassicGroup {
@@ -188,6 +190,7 @@ impl Default for ClassicGroup {
             leader: None,
             members: BTreeMap::new(),
             pending: BTreeMap::new(),
+            since_ms: 0,
         }
     }
 }
@@ -197,6 +200,12 @@ impl ClassicGroup {
     #[must_use]
     pub fn generation(&self) -> i32 {
         self.generation
+    }
+
+    /// When the current generation began, milliseconds since 1970; of an empty group, since when it is empty.
+    #[must_use]
+    pub fn since_ms(&self) -> i64 {
+        self.since_ms
     }
 
     /// Where it stands.
@@ -337,6 +346,7 @@ impl ClassicGroup {
             leader: Some(stored.leader.clone()),
             members,
             pending: BTreeMap::new(),
+            since_ms: 0,
         }
     }
 }
@@ -388,10 +398,10 @@ impl Members {
 
     /// A generation begins. While the broker lives the members are in [`ClassicGroup`] already; read from the
     /// journal this says that an assignment before it is history.
-    pub(super) fn begin_generation(&mut self, name: &str, generation: i32) {
+    pub(super) fn begin_generation(&mut self, name: &str, generation: i32, since_ms: i64) {
         let group = self.groups.entry(name.to_owned()).or_default();
         let protocol_type = group.protocol_type.take();
-        *group = ClassicGroup { generation, protocol_type, ..ClassicGroup::default() };
+        *group = ClassicGroup { generation, protocol_type, since_ms, ..ClassicGroup::default() };
     }
 
     pub(super) fn assign(&mut self, name: &str, stored: &StoredAssignment) {
@@ -409,7 +419,10 @@ impl Members {
             if group.phase == Phase::Stable {
                 Entry::GroupAssigned { group: name.clone(), assignment: group.assignment() }
             } else {
-                Entry::GroupGeneration { group: name.clone(), generation: group.generation }
+                {
+                    let (group, generation, at_ms) = (name.clone(), group.generation, group.since_ms);
+                    Entry::GroupGeneration { group, generation, at_ms }
+                }
             }
         })
     }

@@ -109,7 +109,8 @@ impl Step {
     fn next_generation(&mut self) {
         self.group.generation = self.group.generation.checked_add(1).unwrap_or(1);
         let (group, generation) = (self.name.clone(), self.group.generation);
-        self.entries.push(Entry::GroupGeneration { group, generation });
+        self.group.since_ms = self.now_ms;
+        self.entries.push(Entry::GroupGeneration { group, generation, at_ms: self.now_ms });
     }
 
     /// The assignment of this generation is complete, or a member of it got another id.
