@@ -17,6 +17,8 @@ pub const MAX_BATCH_BYTES: usize = 100 * 1024 * 1024;
 const TIMESTAMP_TYPE_BIT: i16 = 0x08;
 const TRANSACTIONAL_BIT: i16 = 0x10;
 const CONTROL_BIT: i16 = 0x20;
+/// The base time is the end of the tombstones in the batch; times of records count from there.
+const DELETE_HORIZON_BIT: i16 = 0x40;
 
 /// Why bytes are not a record batch this broker takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -131,15 +133,24 @@ impl BatchHeader {
     /// # Errors
     /// Any [`BatchError`].
     pub fn check(bytes: &[u8]) -> Result<Self, BatchError> {
+        let header = Self::check_stored(bytes)?;
+        if header.count < 1 || header.last_offset_delta != header.count - 1 {
+            return Err(BatchError::Count { count: header.count, last_delta: header.last_offset_delta });
+        }
+        Ok(header)
+    }
+
+    /// The same for a batch out of a log: compaction may have taken records out of it.
+    ///
+    /// # Errors
+    /// Any [`BatchError`] but [`BatchError::Count`].
+    pub fn check_stored(bytes: &[u8]) -> Result<Self, BatchError> {
         let header = Self::parse(bytes)?;
         if header.length != bytes.len() {
             return Err(BatchError::Length { have: bytes.len(), says: header.length });
         }
         if crc32c::crc32c(&bytes[CRC_FROM..]) != u32::from_be_bytes(be(bytes, 17)) {
             return Err(BatchError::Checksum);
-        }
-        if header.count < 1 || header.last_offset_delta != header.count - 1 {
-            return Err(BatchError::Count { count: header.count, last_delta: header.last_offset_delta });
         }
         Ok(header)
     }
@@ -155,6 +166,12 @@ impl BatchHeader {
     pub fn last_sequence(&self) -> i32 {
         let last = i64::from(self.base_sequence) + i64::from(self.last_offset_delta);
         i32::try_from(last % (i64::from(i32::MAX) + 1)).unwrap_or(0)
+    }
+
+    /// When the tombstones or the marker in the batch may go, milliseconds since 1970; set by compaction.
+    #[must_use]
+    pub fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON_BIT != 0).then_some(self.base_timestamp)
     }
 
     /// Whether the batch belongs to a transaction.
@@ -251,6 +268,37 @@ impl Batch {
             TRANSACTIONAL_BIT | CONTROL_BIT,
             (producer_id, producer_epoch),
         )
+    }
+
+    /// The batch with other records, compressed already, and with an end for its tombstones. Everything else
+    /// stays, so that offsets and sequence numbers do.
+    #[must_use]
+    pub fn with_records(
+        original: &[u8],
+        records: &[u8],
+        count: i32,
+        max_timestamp: i64,
+        delete_horizon: Option<i64>,
+    ) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(HEADER_LEN + records.len());
+        bytes.put_slice(&original[..HEADER_LEN]);
+        bytes.put_slice(records);
+        let length = u32::try_from(bytes.len() - LENGTH_PREFIX).unwrap_or(u32::MAX);
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        if let Some(end_ms) = delete_horizon {
+            let attributes = i16::from_be_bytes(be(original, 21)) | DELETE_HORIZON_BIT;
+            bytes[21..23].copy_from_slice(&attributes.to_be_bytes());
+            bytes[27..35].copy_from_slice(&end_ms.to_be_bytes());
+        }
+        if count == 0 {
+            // Nothing is not compressed.
+            bytes[22] &= !7;
+        }
+        bytes[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+        bytes[57..61].copy_from_slice(&count.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        bytes.freeze()
     }
 
     /// A batch of `count` encoded records without a producer.

@@ -195,7 +195,7 @@ impl<S: SegmentStore> Broker<S> {
     }
 
     /// Logs of topics whose settings ask for something now and then.
-    fn limited_logs(&self) -> Vec<(LogId, TopicSettings)> {
+    pub(crate) fn limited_logs(&self) -> Vec<(LogId, TopicSettings)> {
         let is_limited = |settings: &TopicSettings| {
             settings.retention_ms.is_some() || settings.retention_bytes.is_some() || settings.compacts
         };

@@ -12,8 +12,8 @@
 pub mod api;
 pub mod batch;
 mod broker;
+mod cleaner;
 mod code;
-#[allow(dead_code)] // half of it is for compaction
 mod codec;
 pub mod core;
 pub mod inproc;

@@ -70,19 +70,85 @@ pub fn encode(records: &[NewRecord]) -> Option<Batch> {
 /// [`RecordError`].
 pub fn decode(batch: &Bytes) -> Result<Vec<StoredRecord>, RecordError> {
     let header = BatchHeader::parse(batch).map_err(|_| RecordError::Malformed(0))?;
-    let number = header.attributes & 7;
-    let body = batch.slice(HEADER_LEN..);
-    let body = match Codec::of(number) {
-        Some(Codec::None) => body,
-        Some(codec) => codec.decompress(&body).map_err(|_| RecordError::Compressed(number))?.into(),
-        None => return Err(RecordError::Compressed(number)),
-    };
+    let body = decompressed(&header, batch)?;
     let mut reader = Reader { bytes: &body, at: 0 };
     let mut records = Vec::new();
     for index in 0..header.count {
         records.push(reader.record(&header).ok_or(RecordError::Malformed(index))?);
     }
     Ok(records)
+}
+
+/// A record as the bytes it was sent in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Its time, milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Its key, if any.
+    pub key: Option<Bytes>,
+    /// Its value is null.
+    pub is_tombstone: bool,
+    attributes: u8,
+    /// From the offset delta on.
+    rest: Bytes,
+}
+
+/// The records of one batch, without looking further into them than compaction must.
+///
+/// # Errors
+/// [`RecordError`].
+pub fn raw(batch: &Bytes) -> Result<Vec<RawRecord>, RecordError> {
+    let header = BatchHeader::parse(batch).map_err(|_| RecordError::Malformed(0))?;
+    let body = decompressed(&header, batch)?;
+    let mut reader = Reader { bytes: &body, at: 0 };
+    let mut records = Vec::new();
+    for index in 0..header.count {
+        records.push(reader.raw(&header).ok_or(RecordError::Malformed(index))?);
+    }
+    Ok(records)
+}
+
+/// The batch with only these of its records. With `delete_horizon`, times count from there.
+///
+/// # Errors
+/// [`RecordError::Compressed`].
+pub fn rebuild(
+    header: &BatchHeader,
+    batch: &Bytes,
+    kept: &[&RawRecord],
+    delete_horizon: Option<i64>,
+) -> Result<Bytes, RecordError> {
+    let base_ms = delete_horizon.unwrap_or(header.base_timestamp);
+    let is_stamped = header.attributes & 0x08 != 0;
+    let (mut body, mut record_bytes) = (Vec::new(), Vec::new());
+    for record in kept {
+        record_bytes.clear();
+        record_bytes.push(record.attributes);
+        put_varint(&mut record_bytes, record.timestamp_ms.wrapping_sub(base_ms));
+        record_bytes.extend_from_slice(&record.rest);
+        put_varint(&mut body, record_bytes.len() as i64);
+        body.extend_from_slice(&record_bytes);
+    }
+    let number = header.attributes & 7;
+    let codec = Codec::of(number).filter(|_| !kept.is_empty()).unwrap_or(Codec::None);
+    let body = codec.compress(&body).map_err(|_| RecordError::Compressed(number))?;
+    let newest = kept.iter().map(|record| record.timestamp_ms).max();
+    let max_ms = if is_stamped { header.max_timestamp } else { newest.unwrap_or(header.max_timestamp) };
+    let count = i32::try_from(kept.len()).unwrap_or(0);
+    Ok(Batch::with_records(batch, &body, count, max_ms, delete_horizon))
+}
+
+fn decompressed(header: &BatchHeader, batch: &Bytes) -> Result<Bytes, RecordError> {
+    let number = header.attributes & 7;
+    let body = batch.slice(HEADER_LEN..);
+    match Codec::of(number) {
+        _ if header.count == 0 => Ok(Bytes::new()),
+        Some(Codec::None) => Ok(body),
+        Some(codec) => Ok(codec.decompress(&body).map_err(|_| RecordError::Compressed(number))?.into()),
+        None => Err(RecordError::Compressed(number)),
+    }
 }
 
 /// Offset and time of the first record of the batch at or after `from` that is as late as `timestamp_ms`. Where
@@ -161,6 +227,25 @@ impl Reader<'_> {
         let blob = self.bytes.slice(self.at..end);
         self.at = end;
         Some(Some(blob))
+    }
+
+    fn raw(&mut self, header: &BatchHeader) -> Option<RawRecord> {
+        let length = usize::try_from(self.varint()?).ok()?;
+        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len())?;
+        let attributes = *self.bytes.get(self.at)?;
+        self.at += 1;
+        let time_delta = self.varint()?;
+        let rest_from = self.at;
+        let offset_delta = self.varint()?;
+        let key = self.blob()?;
+        let is_tombstone = self.varint()? == -1;
+        let rest = self.bytes.slice(rest_from..end.max(rest_from));
+        self.at = end;
+        let is_stamped = header.attributes & 0x08 != 0;
+        let timestamp_ms =
+            if is_stamped { header.max_timestamp } else { header.base_timestamp.checked_add(time_delta)? };
+        let offset = header.base_offset.checked_add(offset_delta)?;
+        Some(RawRecord { offset, timestamp_ms, key, is_tombstone, attributes, rest })
     }
 
     fn record(&mut self, header: &BatchHeader) -> Option<StoredRecord> {

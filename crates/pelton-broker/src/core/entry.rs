@@ -83,6 +83,15 @@ pub enum Entry {
         /// Offset of the first record that is left.
         offset: i64,
     },
+    /// Records of a partition before this offset were compacted.
+    Compacted {
+        /// Number of the topic.
+        topic: u64,
+        /// Index of the partition.
+        partition: u32,
+        /// Offset of the first record that was not looked at.
+        to: i64,
+    },
     /// A topic has more partitions from here on.
     PartitionsAdded {
         /// Its name.

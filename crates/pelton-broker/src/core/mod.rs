@@ -5,6 +5,7 @@
 //! the store has already taken. Live requests and recovery go through the same `apply`, so what a restart
 //! rebuilds is what was there before.
 
+pub mod compaction;
 pub mod config;
 mod entry;
 mod expiry;

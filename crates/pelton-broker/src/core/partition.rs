@@ -1,6 +1,6 @@
 //! The core of one partition: offsets, producers, open and aborted transactions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::producer::{Producer, ProducerInfo};
 use crate::batch::{BatchHeader, Marker};
@@ -48,6 +48,8 @@ pub struct AbortedRange {
 pub struct Partition {
     start_offset: i64,
     next_offset: i64,
+    /// Records before this offset were compacted.
+    compacted_to: i64,
     producers: HashMap<i64, Producer>,
     /// First offset of the open transaction, by producer id.
     open: HashMap<i64, i64>,
@@ -73,6 +75,23 @@ impl Partition {
         self.start_offset = self.start_offset.max(offset);
         self.next_offset = self.next_offset.max(offset);
         self.aborted.retain(|range| range.last_offset >= self.start_offset);
+    }
+
+    /// Records before this offset were compacted.
+    #[must_use]
+    pub fn compacted_to(&self) -> i64 {
+        self.compacted_to
+    }
+
+    /// Records before `offset` were compacted.
+    pub fn compacted(&mut self, offset: i64) {
+        self.compacted_to = self.compacted_to.max(offset);
+    }
+
+    /// Base offsets of the batches that producers go on from.
+    #[must_use]
+    pub fn last_of_producers(&self) -> HashSet<i64> {
+        self.producers.values().filter_map(Producer::last_base).collect()
     }
 
     /// The log ends at `offset`, even if its last records are gone.

@@ -59,6 +59,11 @@ impl Producer {
         }
     }
 
+    /// Base offset of its last batch.
+    pub(super) fn last_base(&self) -> Option<i64> {
+        self.sent.back().map(|sent| sent.base_offset)
+    }
+
     pub(super) fn epoch(&self) -> i16 {
         self.epoch
     }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::batch::{Batch, BatchHeader, Marker};
 use crate::code::Code;
+use crate::records;
 
 /// More partitions than this in one topic are refused: each costs memory and files here.
 pub const MAX_PARTITIONS: u32 = 10_000;
@@ -231,6 +232,9 @@ impl State {
         }
         if batch.header.is_transactional() {
             self.check_in_transaction((topic, partition), transactional_id, &batch.header)?;
+        }
+        if settings.is_some_and(|settings| settings.compacts) {
+            check_keys(&batch)?;
         }
         match core.admit(&batch.header)? {
             Admission::Repeat(base_offset) => Ok(Plan::reply((base_offset, None))),
@@ -601,6 +605,12 @@ impl State {
                     core.begin_at(*offset);
                 }
             }
+            Entry::Compacted { topic, partition, to } => {
+                let log = LogId { topic: *topic, partition: *partition };
+                if let Some(core) = self.partitions.get_mut(&log) {
+                    core.compacted(*to);
+                }
+            }
             Entry::PartitionsAdded { name, total } => self.grow(name, *total),
             Entry::TopicDeleted { name, number } => {
                 self.topics.remove(name);
@@ -674,6 +684,15 @@ impl State {
             partition: log.partition,
             offset,
         }));
+        let compacted = self.partitions.iter().filter(|(_, core)| core.compacted_to() > 0);
+        let mut compacted: Vec<(LogId, i64)> =
+            compacted.map(|(log, core)| (*log, core.compacted_to())).collect();
+        compacted.sort_unstable();
+        entries.extend(compacted.into_iter().map(|(log, to)| Entry::Compacted {
+            topic: log.topic,
+            partition: log.partition,
+            to,
+        }));
         entries.extend(self.groups.snapshot());
         entries.extend(self.members.snapshot());
         entries.extend(self.transactions.snapshot());
@@ -690,6 +709,12 @@ fn check_batch(header: &BatchHeader, settings: &TopicSettings, now_ms: i64) -> R
     let is_behind = now_ms.saturating_sub(header.base_timestamp) > settings.behind_max_ms;
     let has_time = header.base_timestamp >= 0 && !settings.stamps_append_time;
     if has_time && (is_ahead || is_behind) { Err(Code::InvalidTimestamp) } else { Ok(()) }
+}
+
+/// Every record of a compacted topic needs a key.
+fn check_keys(batch: &Batch) -> Result<(), Code> {
+    let records = records::raw(&batch.to_bytes()).map_err(|_| Code::CorruptMessage)?;
+    if records.iter().all(|record| record.key.is_some()) { Ok(()) } else { Err(Code::InvalidRecord) }
 }
 
 /// Letters, digits, `.`, `_` and `-`, as in Kafka.

@@ -23,6 +23,8 @@ use shared::{Shared, now_ms};
 /// How often transactions and groups are looked at for their timeouts: two wake-ups a second are all an idle broker does.
 const TIMER_CHECK: Duration = Duration::from_secs(1);
 
+/// How often logs are looked at for compaction.
+const COMPACTION_CHECK: Duration = Duration::from_secs(2);
 /// Retention is looked at once in so many timer checks.
 const RETENTION_EVERY: u32 = 5;
 
@@ -127,6 +129,7 @@ pub fn serve(options: Options) -> Result<Running, ServeError> {
     let mut running = Running { addr, shared, threads: Vec::new() };
     running.spawn("broker-accept", move |shared| accept(&listener, &shared))?;
     running.spawn("broker-clock", |shared| watch_timers(&shared))?;
+    running.spawn("broker-cleaner", |shared| compact_regularly(&shared))?;
     if let Some(interval) = fsync_interval {
         running.spawn("broker-fsync", move |shared| sync_regularly(&shared, interval))?;
     }
@@ -281,6 +284,29 @@ fn watch_timers(shared: &Shared) {
                 broker.enforce_retention(now_ms());
             }
         });
+    }
+}
+
+fn compact_regularly(shared: &Shared) {
+    while shared.pause(COMPACTION_CHECK) {
+        while let Some(job) = shared.with_broker(|broker| broker.begin_compaction(now_ms())) {
+            let log = job.log;
+            let done = job.run();
+            if shared.is_stopping() {
+                return;
+            }
+            // What cannot be compacted is not tried again before the next check.
+            let finished = match done {
+                Ok(done) => shared.with_broker(|broker| broker.finish_compaction(done)).is_ok(),
+                Err(error) => {
+                    tracing::error!(%error, topic = log.topic, partition = log.partition, "could not compact");
+                    false
+                }
+            };
+            if !finished {
+                break;
+            }
+        }
     }
 }
 

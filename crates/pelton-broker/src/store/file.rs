@@ -15,8 +15,9 @@ use std::sync::Arc;
 use super::journal::Journal;
 use super::log::Log;
 use super::segment::FileRange;
-use super::{Located, Replayed, SegmentStore, Wanted};
+use super::{Located, NewSegment, Replayed, SegmentReader, SegmentStore, Wanted};
 use crate::batch::{Batch, MAX_BATCH_BYTES};
+use crate::core::config::TopicSettings;
 use crate::core::retention::SegmentInfo;
 use crate::core::{Entry, LogId};
 
@@ -82,6 +83,22 @@ impl FileStore {
         self.logs.values_mut().flat_map(Log::take_dirty).chain(journal).collect()
     }
 
+    /// The full segments of a log that end at or before `limit`, for compaction.
+    pub fn full_segments(&self, log: LogId, limit: i64) -> Vec<SegmentReader> {
+        self.logs.get(&log).map(|log| log.full(limit)).unwrap_or_default()
+    }
+
+    /// Puts a compacted segment in its place; one whose original has gone meanwhile goes too.
+    ///
+    /// # Errors
+    /// The old one is still in place.
+    pub fn swap_segment(&mut self, log: LogId, new: NewSegment) -> io::Result<()> {
+        match self.logs.get_mut(&log) {
+            Some(log) => log.swap(new),
+            None => new.discard(),
+        }
+    }
+
     fn topic_dir(&self, number: u64) -> PathBuf {
         self.dir.join("logs").join(number.to_string())
     }
@@ -95,7 +112,9 @@ impl FileStore {
             for (partition, dir) in numbered_dirs::<u32>(&topic_dir)? {
                 let id = LogId { topic: number, partition };
                 let start = deleted.before.get(&id).copied().unwrap_or(0);
-                let log = Log::open(dir, start, &mut |header| visit(Replayed::Batch(id, header)))?;
+                let may_have_gaps = deleted.compacted.contains(&number);
+                let log =
+                    Log::open(dir, start, may_have_gaps, &mut |header| visit(Replayed::Batch(id, header)))?;
                 visit(Replayed::End(id, log.next()));
                 self.logs.insert(id, log);
             }
@@ -181,11 +200,13 @@ impl SegmentStore for FileStore {
     }
 }
 
-/// What the journal says is gone, although its files may still be there.
+/// What the journal says about logs before they are opened: what is gone although its files may still be there.
 #[derive(Debug, Default)]
 struct Deleted {
     topics: HashSet<u64>,
     before: HashMap<LogId, i64>,
+    /// Topics that compaction may have left gaps in.
+    compacted: HashSet<u64>,
 }
 
 impl Deleted {
@@ -196,6 +217,14 @@ impl Deleted {
             }
             Entry::LogStart { topic, partition, offset } => {
                 self.before.insert(LogId { topic: *topic, partition: *partition }, *offset);
+            }
+            Entry::TopicCreated { number, config, .. } | Entry::TopicConfigured { number, config, .. } => {
+                if TopicSettings::of(config).compacts {
+                    self.compacted.insert(*number);
+                }
+            }
+            Entry::Compacted { topic, .. } => {
+                self.compacted.insert(*topic);
             }
             _ => {}
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::compact::{CLEAN, NewSegment, SegmentReader};
 use super::segment::{FileRange, Scan, Segment};
 use super::{Located, SegmentInfo, Wanted};
 use crate::batch::{Batch, BatchHeader};
@@ -29,11 +30,16 @@ impl Log {
     }
 
     /// Opens the segments in `dir` and gives every batch to `visit`, in order. Records before `start` count as
-    /// deleted.
+    /// deleted. Compaction leaves gaps.
     ///
     /// # Errors
     /// A file cannot be read, or a segment before the last is damaged or missing.
-    pub fn open(dir: PathBuf, start: i64, visit: &mut dyn FnMut(BatchHeader)) -> io::Result<Self> {
+    pub fn open(
+        dir: PathBuf,
+        start: i64,
+        may_have_gaps: bool,
+        visit: &mut dyn FnMut(BatchHeader),
+    ) -> io::Result<Self> {
         let mut files = segment_files(&dir)?;
         // What ends before `start` was deleted; the process ended before its files were.
         let kept_from = files.iter().skip(1).take_while(|(next_base, _)| *next_base <= start).count();
@@ -43,7 +49,7 @@ impl Log {
         let mut log = Self::new(dir);
         let mut expected = None;
         for (at, (base, path)) in files.iter().enumerate() {
-            if expected.is_some_and(|next| next != *base) {
+            if expected.is_some_and(|next| if may_have_gaps { next > *base } else { next != *base }) {
                 let text = format!("{}: the segment before this one is not complete", path.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
@@ -127,6 +133,29 @@ impl Log {
         }
     }
 
+    /// The segments before the one in use, as far as they end at or before `limit`.
+    pub fn full(&self, limit: i64) -> Vec<SegmentReader> {
+        let full = self.segments.split_last().map_or(&[][..], |(_, full)| full);
+        full.iter().take_while(|segment| segment.next() <= limit).map(Segment::reader).collect()
+    }
+
+    /// Puts a compacted segment in the place of the one it was made from, if that is still here.
+    ///
+    /// # Errors
+    /// The old one is still in place.
+    pub fn swap(&mut self, new: NewSegment) -> io::Result<()> {
+        let is_original =
+            |segment: &Segment| segment.base() == new.base() && segment.size() == new.original_size();
+        match self.segments.iter().position(is_original) {
+            Some(at) if at + 1 < self.segments.len() => {
+                self.segments[at] = new.take_place()?;
+                self.left.push(Arc::new(File::open(&self.dir)?));
+                Ok(())
+            }
+            _ => new.discard(),
+        }
+    }
+
     /// Offset after the last record.
     pub fn next(&self) -> i64 {
         self.segments.last().map_or(0, Segment::next)
@@ -176,6 +205,7 @@ fn segment_files(dir: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
         let base = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".log")?.parse().ok());
         match base {
             Some(base) => files.push((base, path)),
+            None if path.extension().is_some_and(|extension| extension == CLEAN) => fs::remove_file(&path)?,
             None => tracing::warn!(path = %path.display(), "ignored a file that is not a segment"),
         }
     }

@@ -1,5 +1,6 @@
 //! Where records and the journal lie: files ([`FileStore`]) or memory ([`MemoryStore`]).
 
+mod compact;
 mod file;
 mod journal;
 mod log;
@@ -8,6 +9,7 @@ mod segment;
 
 use std::io;
 
+pub use compact::{Done, Job, NewSegment, SegmentReader};
 pub use file::{FileOptions, FileStore};
 pub use memory::MemoryStore;
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::compact::SegmentReader;
 use super::{ByteRange, Located, SegmentInfo, Wanted};
 use crate::batch::{self, Batch, BatchHeader, HEADER_LEN};
 
@@ -30,12 +31,14 @@ impl ByteRange for FileRange {
     }
 }
 
-/// 16 bytes a batch: an index of a million batches costs 16 MB.
+/// 24 bytes a batch: an index of a million batches costs 24 MB.
 #[derive(Debug, Clone, Copy)]
 struct IndexEntry {
     /// Relative to the segment's first offset.
     offset: u32,
     position: u32,
+    /// Offset of its last record relative to the first.
+    last_delta: u32,
     max_timestamp: i64,
 }
 
@@ -80,7 +83,7 @@ impl Segment {
         Ok(Self::empty(file, path, base))
     }
 
-    fn empty(file: File, path: PathBuf, base: i64) -> Self {
+    pub(super) fn empty(file: File, path: PathBuf, base: i64) -> Self {
         let (index, first_ms, newest_ms) = (Vec::new(), None, None);
         Self { file: Arc::new(file), path, base, next: base, size: 0, index, first_ms, newest_ms }
     }
@@ -98,7 +101,7 @@ impl Segment {
         let file = File::options().read(true).append(true).open(&path)?;
         let end = file.metadata()?.len();
         let mut segment = Self::empty(file, path, base);
-        let mut window = Window { start: 0, bytes: Vec::new() };
+        let mut window = Window::new();
         while let Some(header) = segment.batch_at_end(&mut window, end, scan)? {
             segment.note(&header);
             visit(header);
@@ -137,15 +140,17 @@ impl Segment {
         };
         let parsed = match scan {
             Scan::Headers => BatchHeader::parse(head),
-            Scan::CheckAndCut => BatchHeader::check(window.get(&self.file, self.size, length)?),
+            Scan::CheckAndCut => BatchHeader::check_stored(window.get(&self.file, self.size, length)?),
         };
-        Ok(parsed.ok().filter(|header| header.base_offset == self.next && header.last_offset_delta >= 0))
+        // Compaction leaves gaps.
+        Ok(parsed.ok().filter(|header| header.base_offset >= self.next && header.last_offset_delta >= 0))
     }
 
-    fn note(&mut self, header: &BatchHeader) {
+    pub(super) fn note(&mut self, header: &BatchHeader) {
         self.index.push(IndexEntry {
             offset: u32::try_from(header.base_offset - self.base).unwrap_or(u32::MAX),
             position: u32::try_from(self.size).unwrap_or(u32::MAX),
+            last_delta: header.last_offset_delta.unsigned_abs(),
             // Markers never answer a query by time.
             max_timestamp: if header.is_control() { i64::MIN } else { header.max_timestamp },
         });
@@ -160,6 +165,22 @@ impl Segment {
     /// First offset.
     pub fn base(&self) -> i64 {
         self.base
+    }
+
+    /// Its bytes for compaction, without the log.
+    pub fn reader(&self) -> SegmentReader {
+        SegmentReader::new(self.file(), self.path.clone(), (self.base, self.next), self.size)
+    }
+
+    /// Bytes in it.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file got another name.
+    pub(super) fn renamed(mut self, path: PathBuf) -> Self {
+        self.path = path;
+        self
     }
 
     /// Offset after the last record.
@@ -210,7 +231,7 @@ impl Segment {
 
     /// Adds batches of this segment to `found`; `false` when `wanted` is satisfied.
     pub fn locate(&self, wanted: Wanted, found: &mut Located<FileRange>) -> bool {
-        let first = self.index.partition_point(|entry| self.offset(entry) <= wanted.from).saturating_sub(1);
+        let first = self.first_at(wanted.from);
         let mut bytes = 0;
         let mut goes_on = true;
         let mut next_offset = found.next_offset;
@@ -223,7 +244,7 @@ impl Segment {
                 break;
             }
             bytes += length;
-            next_offset = self.index.get(at + 1).map_or(self.next, |entry| self.offset(entry));
+            next_offset = base + i64::from(self.index[at].last_delta) + 1;
         }
         if bytes > 0 {
             let position = u64::from(self.index[first].position);
@@ -236,13 +257,18 @@ impl Segment {
 
     /// The first batch with a record at or after `from` as late as `timestamp_ms`.
     pub fn locate_time(&self, from: i64, timestamp_ms: i64) -> Option<(FileRange, i64)> {
-        let first = self.index.partition_point(|entry| self.offset(entry) <= from).saturating_sub(1);
+        let first = self.first_at(from);
         let late = self.index[first..].iter().position(|entry| entry.max_timestamp >= timestamp_ms)?;
         let at = first + late;
         let entry = self.index[at];
         let range =
             FileRange { file: self.file(), position: u64::from(entry.position), len: self.length(at) };
         Some((range, entry.max_timestamp))
+    }
+
+    /// The first batch with a record at or after `from`.
+    fn first_at(&self, from: i64) -> usize {
+        self.index.partition_point(|entry| self.offset(entry) + i64::from(entry.last_delta) < from)
     }
 
     fn offset(&self, entry: &IndexEntry) -> i64 {
@@ -256,14 +282,18 @@ impl Segment {
 }
 
 /// Part of a file in memory, moving forward.
-struct Window {
+pub(super) struct Window {
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
+    pub(super) fn new() -> Self {
+        Self { start: 0, bytes: Vec::new() }
+    }
+
     /// `len` bytes at `position`, which must all be in the file.
-    fn get(&mut self, file: &File, position: u64, len: usize) -> io::Result<&[u8]> {
+    pub(super) fn get(&mut self, file: &File, position: u64, len: usize) -> io::Result<&[u8]> {
         let held = self.start..self.start + self.bytes.len() as u64;
         if position < held.start || position + len as u64 > held.end {
             let left = usize::try_from(file.metadata()?.len() - position).unwrap_or(usize::MAX);
