@@ -11,12 +11,12 @@ impl Random {
     pub fn new(seed: u64) -> Self {
         // Neighbouring seeds must not give neighbouring streams.
         let mut random = Random(seed ^ 0x5851_f42d_4c95_7f2d);
-        random.next();
+        random.draw();
         random
     }
 
     /// The next number (splitmix64).
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.0;
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,7 +26,7 @@ impl Random {
 
     /// A number from 0 to below `end`, which is not 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.draw() % end
     }
 
     /// True `parts` times in a thousand.

@@ -1,5 +1,7 @@
 //! A queue in memory that misbehaves on request, and a bench to step an executor by hand.
 #![allow(dead_code)]
+// The exemption of tests is for functions marked `#[test]`; these are called by them.
+#![allow(clippy::unwrap_used)]
 
 use pelton_checkpoint::Grant;
 use pelton_runtime::{

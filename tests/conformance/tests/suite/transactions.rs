@@ -71,13 +71,13 @@ fn aborted_ranges_of_several_producers_are_passed_over(target: &Target) {
         target.send(&plain, &topic, 0, &[&format!("{round}/plain")]);
         for (n, producer) in producers.iter().enumerate() {
             target.send(producer, &topic, 0, &[&format!("{round}/{n}/second")]);
-            if (round + n) % 2 == 0 {
+            if (round + n).is_multiple_of(2) {
                 producer.commit_transaction(target.patience).unwrap();
             } else {
                 producer.abort_transaction(target.patience).unwrap();
             }
         }
-        let committed = |n: &usize| (round + n) % 2 == 0;
+        let committed = |n: &usize| (round + n).is_multiple_of(2);
         expected.extend((0..3).filter(committed).map(|n| format!("{round}/{n}/first")));
         expected.push(format!("{round}/plain"));
         expected.extend((0..3).filter(committed).map(|n| format!("{round}/{n}/second")));
