@@ -6,7 +6,7 @@ use pelton_proto::v1::{
     self, ApplyRequest, DrainWorkerRequest, PipelineRef, cluster_client::ClusterClient,
     pipelines_client::PipelinesClient,
 };
-use pelton_tests::sim::{Builder, Faults, Sabotage, SimCluster, cluster::PIPELINE, seeds};
+use pelton_tests::sim::{Builder, Faults, Random, Sabotage, SimCluster, cluster::PIPELINE, seeds};
 use std::time::Duration;
 
 /// The pipeline of every scenario; `map` is where revisions differ.
@@ -207,6 +207,61 @@ fn a_changed_pipeline_goes_on_where_the_old_one_committed() {
                 "the old revision wrote nothing after the new one: {all:?}"
             );
         }
+    });
+}
+
+#[test]
+fn a_queue_that_does_not_answer_is_waited_for() {
+    each_seed(|seed| {
+        let mut cluster = at_work(SimCluster::seeded(seed).workers(2).load(4000, 400));
+        ["worker-1", "worker-2"].iter().for_each(|worker| cluster.cut_from_broker(worker, true));
+        let commits = cluster.kafka().commits();
+        cluster.pass(Duration::from_secs(8));
+        assert_eq!(cluster.kafka().commits(), commits);
+        ["worker-1", "worker-2"].iter().for_each(|worker| cluster.cut_from_broker(worker, false));
+        cluster.finish_well();
+    });
+}
+
+#[test]
+fn whatever_happens_in_whatever_order_nothing_is_lost() {
+    each_seed(|seed| {
+        let settings = SimCluster::seeded(seed).workers(3).load(6000, 400);
+        let mut cluster = at_work(settings.faults(Faults { lost_permille: 10 }));
+        let mut random = Random::new(seed);
+        for _ in 0..5 {
+            let worker = format!("worker-{}", 1 + random.below(3));
+            let time = random.between(Duration::from_millis(100), Duration::from_secs(6));
+            match random.below(5) {
+                0 => {
+                    cluster.crash(&worker);
+                    cluster.pass(time);
+                    cluster.restart(&worker);
+                }
+                1 => {
+                    cluster.crash("coordinator");
+                    cluster.pass(time);
+                    cluster.restart("coordinator");
+                }
+                2 => {
+                    cluster.partition(&worker, "coordinator");
+                    cluster.pass(time);
+                    cluster.repair(&worker, "coordinator");
+                }
+                3 => {
+                    cluster.cut_from_broker(&worker, true);
+                    cluster.pass(time);
+                    cluster.cut_from_broker(&worker, false);
+                }
+                _ => {
+                    cluster.terminate(&worker);
+                    cluster.until("it has ended", |c| !c.runs(&worker));
+                    cluster.restart(&worker);
+                }
+            }
+            cluster.pass(random.between(Duration::ZERO, Duration::from_secs(1)));
+        }
+        cluster.finish_well();
     });
 }
 

@@ -30,4 +30,4 @@ pub fn seeds() -> Vec<u64> {
 }
 
 /// Runs of each scenario when nothing else is said.
-const DEFAULT_SEEDS: u64 = 4;
+const DEFAULT_SEEDS: u64 = 2;
