@@ -48,13 +48,11 @@ pub fn run(command: &Command) -> Result<(), String> {
 
 fn copy(options: &Copy) -> Result<(), String> {
     let profile = options.profile.as_str();
-    let example = ["--package", "pelton-kafka", "--features", "bench", "--example", "copy"];
-    let build = |what: &[&str]| {
-        let common = ["build", "--locked", "--profile", profile];
-        shell::run(&mut shell::cargo(common.iter().chain(what).copied()))
-    };
-    build(&["--package", "pelton"])?;
-    build(&example)?;
+    // Both at once: built one by one, each would ask other features of the dependencies they share.
+    let packages = ["--package", "pelton", "--package", "pelton-kafka", "--features", "pelton-kafka/bench"];
+    let targets = ["--bin", "pelton", "--example", "copy"];
+    let common = ["build", "--locked", "--profile", profile];
+    shell::run(&mut shell::cargo(common.into_iter().chain(packages).chain(targets)))?;
     let own = if options.kafka.is_none() { Some(chaos::started()?) } else { None };
     let kafka = options.kafka.as_ref().or(own.as_ref().map(|kafka| &kafka.bootstrap)).cloned();
     let bench = Bench {
