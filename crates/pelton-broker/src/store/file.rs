@@ -218,10 +218,10 @@ impl Deleted {
             Entry::LogStart { topic, partition, offset } => {
                 self.before.insert(LogId { topic: *topic, partition: *partition }, *offset);
             }
-            Entry::TopicCreated { number, config, .. } | Entry::TopicConfigured { number, config, .. } => {
-                if TopicSettings::of(config).compacts {
-                    self.compacted.insert(*number);
-                }
+            Entry::TopicCreated { number, config, .. } | Entry::TopicConfigured { number, config, .. }
+                if TopicSettings::of(config).compacts =>
+            {
+                self.compacted.insert(*number);
             }
             Entry::Compacted { topic, .. } => {
                 self.compacted.insert(*topic);
