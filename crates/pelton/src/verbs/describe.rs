@@ -60,7 +60,7 @@ pub fn describe_pipeline(p: &v1::Pipeline) -> String {
     line("Lag:", lag(p.lag));
     line("Pending:", output::count(p.pending));
     let account: Account = p.account.unwrap_or_default().into();
-    line("Balance:", balance(account));
+    line("Balance:", balance_of(account, p.pending));
     if !p.operators.is_empty() {
         out.push_str("\nOperators:\n");
         let rows =
@@ -122,11 +122,17 @@ fn account_row(name: &str, a: Account) -> Vec<String> {
     std::iter::once(name.to_owned()).chain(counts.map(output::count)).chain([balance]).collect()
 }
 
-/// The books in a sentence.
+/// The books at rest, in a sentence.
 pub fn balance(a: Account) -> String {
+    balance_of(a, 0)
+}
+
+/// The books in a sentence, while so many records are read and not committed: those may have no outcome yet.
+fn balance_of(a: Account, pending: u64) -> String {
     let n = output::count;
     let verdict = match a.imbalance() {
         0 => "balanced".to_owned(),
+        open if u64::try_from(open).is_ok_and(|open| open <= pending) => format!("{open} on their way"),
         missing => format!("OUT OF BALANCE by {missing}"),
     };
     format!(
@@ -168,5 +174,19 @@ fn incidents(out: &mut String, incidents: &[v1::Incident]) {
 fn indent(out: &mut String, text: &str) {
     for line in text.lines() {
         let _ = writeln!(out, "  {line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_on_their_way_are_no_imbalance_and_lost_ones_are() {
+        let account = Account { records_in: 6, records_out: 5, ..Default::default() };
+        assert!(balance_of(account, 1).ends_with("(1 on their way)"), "{}", balance_of(account, 1));
+        assert!(balance(account).ends_with("(OUT OF BALANCE by 1)"));
+        let doubled = Account { records_in: 5, records_out: 6, ..Default::default() };
+        assert!(balance_of(doubled, 9).ends_with("(OUT OF BALANCE by -1)"));
     }
 }

@@ -159,7 +159,8 @@ fn images_from_outside_are_recognised_broken_ones_become_dead_letters_and_a_sign
         assert!(!letter.headers["pelton-cause"].is_empty() && !letter.headers["pelton-operator"].is_empty());
     }
 
-    dev.terminate();
+    // As Ctrl-C does.
+    dev.signal(libc::SIGINT);
     assert!(dev.wait().success());
     let account = dev.said().account();
     let counts =

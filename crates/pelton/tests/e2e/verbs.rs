@@ -114,3 +114,43 @@ fn live_records_are_tapped_where_one_asks_for_them() {
     cluster.verb(&["tap", "nobody"]).refused(1, &["nobody"]);
     cluster.verb(&["tap", "made", "--at", "nowhere"]).refused(78, &["nowhere"]);
 }
+
+#[test]
+fn a_poison_record_stops_its_pipeline_alone_and_says_where_it_is_and_a_change_lets_it_go_on() {
+    let cluster = Cluster::start(1);
+    let kafka = cluster.kafka();
+    for topic in ["in", "out", "dlq"] {
+        kafka.create(topic, 1);
+    }
+    let strict = copy("strict", ".id >= 0");
+    cluster.apply(&strict).ok();
+    kafka.put_ids("in", 0..5);
+    kafka.put("in", [("5".to_owned(), b"\xff\xfe{")]);
+    kafka.put_ids("in", 6..10);
+    cluster.until("strict", "stopped", |p| p["phase"] == "failed");
+    let about = cluster.verb(&["describe", "pipeline", "strict"]).ok();
+    for part in ["PLT0101", "`keep`", "in[0] offset 5", "deadLetter", "1 on their way"] {
+        assert!(about.contains(part), "no `{part}` in {about}");
+    }
+    let incidents = json(&cluster.verb(&["get", "incidents", "strict", "-o", "json"]).ok());
+    assert_eq!(
+        (&incidents[0]["code"], &incidents[0]["stopsTask"]),
+        (&"PLT0101".into(), &true.into()),
+        "{incidents}"
+    );
+    assert!(kafka.committed("pelton.default.strict", "in", 0) <= Some(5), "nothing after it is committed");
+    let late = cluster.verb(&["resume", "strict"]).ok();
+    assert!(late.contains("resumed"), "{late}");
+    cluster.until("strict", "stopped again: the record is still there", |p| p["phase"] == "failed");
+
+    let lenient = format!("{strict}  onError: {{ deadLetter: {{ kafka: {{ topic: dlq }} }} }}\n");
+    let changed = cluster.apply(&lenient).ok();
+    assert!(changed.contains("(revision 2)") && changed.contains("deadLetter"), "{changed}");
+    cluster.verb(&["resume", "strict"]).ok();
+    let letters = kafka.until("dlq", 1);
+    assert_eq!(letters[0].value, b"\xff\xfe{");
+    assert_eq!(kafka.until_ids("out", 9).len(), 9);
+    cluster.until("strict", "goes on without an incident", |p| {
+        p["phase"] == "running" && p["incidents"].as_array().unwrap().is_empty()
+    });
+}
