@@ -1,12 +1,7 @@
 //! What runs in a simulation, and what a test can do to it.
 
-use super::{
-    Auditor, Faults, Random, Sabotage, SimKafka,
-    ends::{SimKafkaFactory, partition_of},
-    kafka::read_all,
-    net,
-};
-use pelton_broker::records::{NewRecord, StoredRecord};
+use super::{Auditor, Faults, Sabotage, SimKafka, ends::SimKafkaFactory, kafka::read_all, load::Load, net};
+use pelton_broker::records::StoredRecord;
 use pelton_coordinator::{Coordinator, Handle, MemoryStore, Options, Snapshot};
 use pelton_proto::v1;
 use pelton_runtime::Metrics;
@@ -32,15 +27,13 @@ pub const OUTPUT: &str = "out";
 /// The pipeline's name.
 pub const PIPELINE: &str = "copy";
 /// A step of the simulation.
-const TICK: Duration = Duration::from_millis(2);
+pub(super) const TICK: Duration = Duration::from_millis(2);
 /// What a test waits for must happen within this much simulated time.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Keys of the load.
-const KEYS: u64 = 40;
 /// For a worker to finish on its way out.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Wall clock at the beginning, milliseconds since 1970.
-const BEGAN_MS: i64 = 1_700_000_000_000;
+pub(super) const BEGAN_MS: i64 = 1_700_000_000_000;
 
 /// What a simulation is made from.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +88,7 @@ impl Builder {
             auditor: Auditor::new(INPUT, OUTPUT, self.partitions, &format!("pelton.default.{PIPELINE}")),
             audited: 0,
             wrong: None,
-            load: Load::new(&self),
+            load: Load::new(self.seed, self.records, self.per_second, self.partitions),
             handle: Rc::default(),
             questions: Rc::default(),
             terminate: BTreeMap::new(),
@@ -108,62 +101,6 @@ impl Builder {
         }
         cluster.until("all workers are attached", |c| c.attached().len() == self.workers);
         cluster
-    }
-}
-
-/// Records that come in from outside.
-struct Load {
-    random: Random,
-    left: u64,
-    per_second: u64,
-    owed: u64,
-    next: u64,
-    numbers: BTreeMap<u64, u64>,
-    partitions: u32,
-    open: bool,
-}
-
-impl Load {
-    fn new(settings: &Builder) -> Self {
-        Self {
-            random: Random::new(settings.seed ^ 0x10ad),
-            left: settings.records,
-            per_second: settings.per_second,
-            owed: 0,
-            next: 0,
-            numbers: BTreeMap::new(),
-            partitions: settings.partitions,
-            open: false,
-        }
-    }
-
-    /// What comes in during one tick.
-    fn tick(&mut self, kafka: &SimKafka) {
-        if !self.open {
-            return;
-        }
-        self.owed += self.per_second;
-        let ticks_per_second = 1000 / TICK.as_millis() as u64;
-        let count = (self.owed / ticks_per_second).min(self.left);
-        self.owed %= ticks_per_second;
-        self.left -= count;
-        for _ in 0..count {
-            let id = self.next;
-            self.next += 1;
-            let key = self.random.below(KEYS);
-            let number = self.numbers.entry(key).or_default();
-            let value = format!(r#"{{"id":{id},"n":{number},"keep":{}}}"#, !id.is_multiple_of(5));
-            *number += 1;
-            let key = format!("key-{key}");
-            let partition = partition_of(Some(key.as_bytes()), self.partitions);
-            let record = NewRecord {
-                key: Some(key.into()),
-                value: Some(value.into()),
-                timestamp_ms: BEGAN_MS,
-                ..NewRecord::default()
-            };
-            kafka.broker().append((INPUT, partition), &[record], 0).expect("the input topic exists");
-        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod check;
 pub mod cluster;
 pub mod ends;
 pub mod kafka;
+mod load;
 mod net;
 mod random;
 
