@@ -1,5 +1,7 @@
 //! The image at work: broker, coordinator and workers as containers of a real Docker engine, one worker killed.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! kcat against the embedded broker: an older client than ours, which asks in older versions of the protocol.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 

@@ -1,5 +1,7 @@
 //! What Kafka's own tools see of a pipeline on a real Kafka.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -120,10 +120,9 @@ impl Ledger {
 
     /// The plan of a revision.
     pub(crate) fn plan(&self, uuid: &str, revision: u64) -> Result<Arc<StagePlan>, String> {
-        self.plans
-            .get(&(uuid.to_owned(), revision))
-            .cloned()
-            .unwrap_or_else(|| Err(format!("the coordinator never sent revision {revision} of this pipeline")))
+        self.plans.get(&(uuid.to_owned(), revision)).cloned().unwrap_or_else(|| {
+            Err(format!("the coordinator never sent revision {revision} of this pipeline"))
+        })
     }
 }
 
@@ -134,7 +133,13 @@ mod tests {
     use pelton_types::PipelineName;
 
     fn task() -> TaskId {
-        TaskId { pipeline: PipelineName::new("default", "p"), uuid: "u".into(), stage: 0, generation: 1, index: 0 }
+        TaskId {
+            pipeline: PipelineName::new("default", "p"),
+            uuid: "u".into(),
+            stage: 0,
+            generation: 1,
+            index: 0,
+        }
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! Pipelines in one process, without a coordinator: each pipeline is one task per executor share, granted to itself.
 
-use crate::{
-    host::Host,
-    plan::stage_plan,
-};
+use crate::{host::Host, plan::stage_plan};
 use pelton_checkpoint::Grant;
 use pelton_config::Document;
 use pelton_runtime::{ExecutorEvent, TaskSnapshot, TaskState, executor::AssignedPartitions};
@@ -47,7 +44,8 @@ impl Local {
         registry: &Registry,
         context: &BuildContext,
     ) -> Result<(), LocalError> {
-        let plan = stage_plan(document, 1, registry, context).map_err(|p| LocalError::Refused(p.join("\n")))?;
+        let plan =
+            stage_plan(document, 1, registry, context).map_err(|p| LocalError::Refused(p.join("\n")))?;
         let shards = shards(document, registry).await?;
         let count = shards.values().flatten().map(|p| p.index + 1).max().unwrap_or(1) as usize;
         let tasks = document.spec.tasks.map_or(self.host.executors(), |n| n as usize).clamp(1, count);
@@ -56,7 +54,10 @@ impl Local {
             let own: AssignedPartitions = shards
                 .iter()
                 .map(|(source, all)| {
-                    (source.clone(), all.iter().filter(|p| p.index as usize % tasks == index).cloned().collect())
+                    (
+                        source.clone(),
+                        all.iter().filter(|p| p.index as usize % tasks == index).cloned().collect(),
+                    )
                 })
                 .collect();
             let task = TaskId {
@@ -139,9 +140,9 @@ pub async fn shards(
 ) -> Result<BTreeMap<String, Vec<Partition>>, LocalError> {
     let mut shards = BTreeMap::new();
     for (name, source) in &document.spec.sources {
-        let factory = registry
-            .find_connector(&source.connector)
-            .ok_or_else(|| LocalError::Refused(format!("this binary has no connector `{}`", source.connector)))?;
+        let factory = registry.find_connector(&source.connector).ok_or_else(|| {
+            LocalError::Refused(format!("this binary has no connector `{}`", source.connector))
+        })?;
         let shape = factory.check_source(&source.options).map_err(|errors| {
             let lines: Vec<_> = errors.iter().map(|e| format!("source `{name}`: {}", e.message)).collect();
             LocalError::Refused(lines.join("\n"))
@@ -155,7 +156,9 @@ pub async fn shards(
                     .await
                     .map_err(|e| LocalError::Unavailable(e.message))?
                     .ok_or_else(|| {
-                        LocalError::Refused(format!("source `{name}`: topic `{topic}` does not exist; create it first"))
+                        LocalError::Refused(format!(
+                            "source `{name}`: topic `{topic}` does not exist; create it first"
+                        ))
                     })?,
                 (None, None) => 1,
             };

@@ -25,16 +25,19 @@ pub(crate) fn status(snapshot: &TaskSnapshot) -> v1::TaskStatus {
         operators: snapshot
             .operators
             .iter()
-            .map(|(name, account)| v1::OperatorStatus { name: name.clone(), account: Some((*account).into()) })
+            .map(|(name, account)| v1::OperatorStatus {
+                name: name.clone(),
+                account: Some((*account).into()),
+            })
             .collect(),
         pending: snapshot.pending,
         busy_ratio: snapshot.busy_ratio,
         backpressured_ratio: if snapshot.progress.blocked { 1.0 } else { 0.0 },
         commits: snapshot.commits,
-        incident: snapshot.incident.as_ref().map(|incident| v1::Incident {
-            subject: snapshot.task.to_string(),
-            ..incident.into()
-        }),
+        incident: snapshot
+            .incident
+            .as_ref()
+            .map(|incident| v1::Incident { subject: snapshot.task.to_string(), ..incident.into() }),
     }
 }
 
