@@ -37,6 +37,14 @@ pub enum BatchError {
     /// The bytes changed on their way.
     #[error("checksum of the batch does not match its content")]
     Checksum,
+    /// The offset does not fit to the batches around.
+    #[error("batch says it begins at offset {says}, and {expected} is next")]
+    Offset {
+        /// Offset in the batch.
+        says: i64,
+        /// Offset after the batch before.
+        expected: i64,
+    },
     /// Record count and offset range disagree.
     #[error("batch of {count} records ends at offset delta {last_delta}")]
     Count {

@@ -156,8 +156,10 @@ impl<S: SegmentStore> Broker<S> {
 
     /// Aborts transactions that are over their time. Call about once a second.
     pub fn expire_transactions(&mut self, now_ms: i64) {
-        for id in self.state.transactions().overdue(now_ms) {
-            tracing::info!(transactional_id = %id, "aborted a transaction that exceeded its timeout");
+        // Those too that were decided when the store failed.
+        let unfinished = self.state.transactions().unfinished();
+        for id in self.state.transactions().overdue(now_ms).into_iter().chain(unfinished) {
+            tracing::info!(transactional_id = %id, "ended a transaction: its time is over, or it was decided before");
             let plan = self.state.plan_finish_txn(&id, now_ms);
             if self.run(plan, Code::KafkaStorageError).is_err() {
                 return;

@@ -7,7 +7,7 @@
 //! - [`server`]: TCP. - [`inproc`]: the same broker called in process, for simulations.
 //!
 //! Acknowledged means: written to the file system. A killed process loses nothing; what a power cut may
-//! take is set by [`server::Options::fsync_interval`].
+//! take is set by [`server::Options::fsync`].
 
 pub mod api;
 pub mod batch;

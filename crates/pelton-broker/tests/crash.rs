@@ -522,3 +522,27 @@ fn a_transaction_over_its_time_is_aborted_and_its_owner_fenced() {
     let refused = broker.state().plan_produce(("t", 1), Some("a"), late, 2000).map(|_| ());
     assert_eq!(refused, Err(Code::InvalidProducerEpoch));
 }
+
+#[test]
+fn a_store_that_fails_for_a_while_refuses_loses_nothing_and_goes_on() {
+    let left = Rc::new(Cell::new(usize::MAX));
+    let mut broker = start(Stopping { inner: MemoryStore::default(), left: Rc::clone(&left) });
+    let plan = broker.state().plan_create_topic("t", 3, TopicConfig::new()).unwrap();
+    broker.run(plan, Code::KafkaStorageError).unwrap();
+    let mut told = Told { producers: [(-2, 0); 2], ..Told::default() };
+    told.plain(&mut broker, 0, 2).unwrap();
+    told.begin(&mut broker, 0, 0).unwrap();
+    told.in_txn(&mut broker, 0, 1, 0).unwrap();
+    left.set(1); // the decision is stored, its markers are not
+    assert_eq!(told.end(&mut broker, 0, true, 0), Err(Code::KafkaStorageError));
+    assert_eq!(told.plain(&mut broker, 0, 1), Err(Code::KafkaStorageError));
+    told.check(&broker);
+    left.set(usize::MAX);
+    told.sequences.insert((9, 0), 2); // the refused batch is sent again with the same numbers
+    told.plain(&mut broker, 0, 1).unwrap();
+    // The next look at the timers finishes what was decided, without a request.
+    broker.expire_transactions(0);
+    assert!(broker.state().transactions().unfinished().is_empty());
+    assert_eq!(read(&broker, 1, Isolation::ReadCommitted).len(), 1, "the transaction was committed");
+    told.check(&broker);
+}

@@ -180,6 +180,9 @@ pub struct BrokerArgs {
     /// Partitions of a topic created without a number.
     #[arg(long, default_value_t = 4)]
     pub partitions: u32,
+    /// When records are synced to the device: before each acknowledgement, every second, or by the system.
+    #[arg(long, default_value = "interval", value_parser = ["always", "interval", "never"])]
+    pub fsync: String,
     #[command(flatten)]
     pub child: ChildArgs,
 }

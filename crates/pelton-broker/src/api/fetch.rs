@@ -48,7 +48,7 @@ pub(super) struct FetchedPartition<R> {
 }
 
 impl<R> FetchedPartition<R> {
-    fn failed(index: i32, code: Code) -> Self {
+    pub(super) fn failed(index: i32, code: Code) -> Self {
         let (aborted, ranges) = (Vec::new(), Vec::new());
         Self { index, code, next_offset: -1, stable_offset: -1, start_offset: -1, aborted, ranges, bytes: 0 }
     }

@@ -4,9 +4,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::fetch::FetchPlan;
+use super::fetch::{FetchPlan, FetchedPartition};
 use super::produce::CheckedProduce;
 use super::{SUPPORTED, shape};
+use crate::code::Code;
 use crate::store::ByteRange;
 
 /// Bytes that are no request this broker understands. The connection they came from cannot be trusted.
@@ -208,10 +209,10 @@ pub fn encode_response(
 }
 
 /// A fetch answer as a frame with its length prefix, records read straight into it. `out` is reused and
-/// only grows; gives the length of the frame in it.
+/// only grows; gives the length of the frame in it. A partition that cannot be read is answered with an error.
 ///
 /// # Errors
-/// A log cannot be read.
+/// The answer is too long.
 pub fn encode_fetch<R: ByteRange>(
     plan: &FetchPlan<R>,
     correlation_id: i32,
@@ -231,24 +232,15 @@ pub fn encode_fetch<R: ByteRange>(
         writer.put(topic.name.as_bytes());
         writer.put_count(topic.partitions.len());
         for partition in &topic.partitions {
-            writer.put(&partition.index.to_be_bytes());
-            writer.put(&i16::from(partition.code).to_be_bytes());
-            writer.put(&partition.next_offset.to_be_bytes());
-            writer.put(&partition.stable_offset.to_be_bytes());
-            if version >= 5 {
-                writer.put(&partition.start_offset.to_be_bytes());
-            }
-            writer.put_count(partition.aborted.len());
-            for range in &partition.aborted {
-                writer.put(&range.producer_id.to_be_bytes());
-                writer.put(&range.first_offset.to_be_bytes());
-            }
-            if version >= 11 {
-                writer.put(&(-1_i32).to_be_bytes()); // no other replica to prefer
-            }
-            writer.put_count(partition.bytes);
-            for range in &partition.ranges {
-                range.read_into(writer.space(range.len()))?;
+            let begin = writer.at;
+            if let Err(error) = put_partition(&mut writer, partition, version) {
+                tracing::error!(%error, topic = topic.name.as_str(), partition = partition.index, "could not read a log");
+                let code = match error.kind() {
+                    std::io::ErrorKind::InvalidData => Code::CorruptMessage,
+                    _ => Code::KafkaStorageError,
+                };
+                writer.at = begin;
+                put_partition(&mut writer, &FetchedPartition::<R>::failed(partition.index, code), version)?;
             }
         }
     }
@@ -256,6 +248,33 @@ pub fn encode_fetch<R: ByteRange>(
     let length = u32::try_from(end - 4).map_err(std::io::Error::other)?;
     out[0..4].copy_from_slice(&length.to_be_bytes());
     Ok(end)
+}
+
+fn put_partition<R: ByteRange>(
+    writer: &mut Writer<'_>,
+    partition: &FetchedPartition<R>,
+    version: i16,
+) -> std::io::Result<()> {
+    writer.put(&partition.index.to_be_bytes());
+    writer.put(&i16::from(partition.code).to_be_bytes());
+    writer.put(&partition.next_offset.to_be_bytes());
+    writer.put(&partition.stable_offset.to_be_bytes());
+    if version >= 5 {
+        writer.put(&partition.start_offset.to_be_bytes());
+    }
+    writer.put_count(partition.aborted.len());
+    for range in &partition.aborted {
+        writer.put(&range.producer_id.to_be_bytes());
+        writer.put(&range.first_offset.to_be_bytes());
+    }
+    if version >= 11 {
+        writer.put(&(-1_i32).to_be_bytes()); // no other replica to prefer
+    }
+    writer.put_count(partition.bytes);
+    for range in &partition.ranges {
+        range.read_into(writer.space(range.len()))?;
+    }
+    Ok(())
 }
 
 /// Writes into a buffer that keeps its length between uses, so that nothing is zeroed twice.

@@ -62,7 +62,7 @@ fn code_of(error: BatchError) -> Code {
     match error {
         BatchError::Length { .. } | BatchError::Checksum => Code::CorruptMessage,
         BatchError::Format(_) => Code::UnsupportedForMessageFormat,
-        BatchError::Count { .. } => Code::InvalidRecord,
+        BatchError::Count { .. } | BatchError::Offset { .. } => Code::InvalidRecord,
     }
 }
 

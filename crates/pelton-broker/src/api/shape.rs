@@ -112,13 +112,6 @@ fn layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::OffsetFetch => (6, const { &[STR, array![STR, INTS], since(Fixed(1), 7)] }),
         ApiKey::FindCoordinator => (3, const { &[STR, since(Fixed(1), 1)] }),
         ApiKey::ApiVersions => (3, const { &[since(Text, 3), since(Text, 3)] }),
-        _ => return transaction_layout(api).or_else(|| group_layout(api)).or_else(|| admin_layout(api)),
-    })
-}
-
-/// The same for transactions.
-fn transaction_layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
-    Some(match api {
         ApiKey::InitProducerId => (2, const { &[STR, I32, since(Fixed(10), 3)] }),
         ApiKey::AddPartitionsToTxn => (3, const { &[STR, I64, I16, array![STR, INTS]] }),
         ApiKey::AddOffsetsToTxn => (3, const { &[STR, I64, I16, STR] }),
@@ -138,7 +131,7 @@ fn transaction_layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
                 ]
             },
         ),
-        _ => return None,
+        _ => return group_layout(api).or_else(|| admin_layout(api)),
     })
 }
 

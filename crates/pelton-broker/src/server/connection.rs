@@ -25,7 +25,7 @@ enum Ended {
     Malformed(#[from] Malformed),
     #[error("request of {0} bytes, more than this broker takes")]
     TooLong(u32),
-    #[error("cannot read what was stored: {0}")]
+    #[error("the storage fails: {0}")]
     Storage(io::Error),
 }
 
@@ -35,7 +35,9 @@ pub(super) fn run(mut stream: TcpStream, peer: SocketAddr, guard: &ConnectionGua
     match serve(&mut stream, peer, shared) {
         Ok(()) => tracing::debug!(%peer, "connection closed"),
         Err(Ended::Io(error)) => tracing::debug!(%peer, %error, "connection ended"),
-        Err(Ended::Storage(error)) => tracing::error!(%peer, %error, "could not read a log"),
+        Err(Ended::Storage(error)) => {
+            tracing::error!(%peer, %error, "closed a connection without an answer: the storage fails")
+        }
         Err(ended) => {
             add(&shared.stats.malformed_requests, 1);
             tracing::warn!(%peer, reason = %ended, "closed a connection: what it sent is no request");
@@ -87,12 +89,14 @@ fn answer(stream: &mut TcpStream, request: Request, shared: &Shared, out: &mut V
         add(&shared.stats.produced_bytes, bytes);
     }
     match shared.with_broker(|broker| handle(broker, request, &shared.address, now_ms())) {
-        Answer::Nothing => {}
+        Answer::Nothing => shared.sync_before_answer().map_err(Ended::Storage)?,
         Answer::Response(response) => {
+            shared.sync_before_answer().map_err(Ended::Storage)?;
             stream.write_all(&encode_response(&response, correlation_id, version)?)?;
         }
         Answer::Later(ticket) => {
             let Some(answer) = shared.await_answer(ticket) else { return Ok(()) };
+            shared.sync_before_answer().map_err(Ended::Storage)?;
             let response = group_response(answer, version);
             stream.write_all(&encode_response(&response, correlation_id, version)?)?;
         }

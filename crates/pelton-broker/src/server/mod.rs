@@ -23,10 +23,42 @@ use shared::{Shared, now_ms};
 /// How often transactions and groups are looked at for their timeouts: two wake-ups a second are all an idle broker does.
 const TIMER_CHECK: Duration = Duration::from_secs(1);
 
+/// The segment in use gets a checkpoint after so many bytes: a start after a crash reads no more of each log.
+const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// How often logs are looked at for compaction.
 const COMPACTION_CHECK: Duration = Duration::from_secs(2);
 /// Retention is looked at once in so many timer checks.
 const RETENTION_EVERY: u32 = 5;
+
+/// When what was stored is synced to the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before it is acknowledged: a power cut takes nothing.
+    Always,
+    /// So often: a power cut takes at most what came in between.
+    Interval(Duration),
+    /// When the operating system sees fit (about 30 s on Linux), and at an orderly stop.
+    Never,
+}
+
+impl Fsync {
+    /// The interval of `interval`, unless told otherwise.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+}
+
+impl std::str::FromStr for Fsync {
+    type Err = String;
+
+    /// `always`, `interval` or `never`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "always" => Ok(Self::Always),
+            "interval" => Ok(Self::Interval(Self::DEFAULT_INTERVAL)),
+            "never" => Ok(Self::Never),
+            other => Err(format!("fsync is {other:?}; use always, interval or never")),
+        }
+    }
+}
 
 /// Settings of a server.
 #[derive(Debug, Clone)]
@@ -41,9 +73,8 @@ pub struct Options {
     pub default_partitions: u32,
     /// Whether asking for an unknown topic may create it.
     pub auto_create_topics: bool,
-    /// Longest a power cut can reach back; `None` leaves it to the operating system (about 30 s on Linux).
-    /// A killed process loses nothing either way.
-    pub fsync_interval: Option<Duration>,
+    /// What a power cut may take. A killed process loses nothing either way.
+    pub fsync: Fsync,
     /// Offsets that nobody uses are removed after this, as with Kafka's `offsets.retention.minutes`.
     pub offsets_retention: Duration,
     /// A segment file is left when it would grow beyond this.
@@ -65,7 +96,7 @@ impl Options {
             data_dir: data_dir.into(),
             default_partitions: 1,
             auto_create_topics: true,
-            fsync_interval: Some(Duration::from_secs(1)),
+            fsync: Fsync::Interval(Fsync::DEFAULT_INTERVAL),
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             segment_bytes: FileOptions::default().segment_bytes,
             max_request_bytes: crate::batch::MAX_BATCH_BYTES,
@@ -124,15 +155,13 @@ pub fn serve(options: Options) -> Result<Running, ServeError> {
     tracing::info!(%addr, advertised = %format!("{}:{}", address.host, address.port),
         data_dir = %options.data_dir.display(), topics = broker.state().topics().len(),
         "broker is listening: a single node, for development, tests and edge boxes");
-    let fsync_interval = options.fsync_interval;
+    let fsync = options.fsync;
     let shared = Arc::new(Shared::new(broker, address, options));
     let mut running = Running { addr, shared, threads: Vec::new() };
     running.spawn("broker-accept", move |shared| accept(&listener, &shared))?;
     running.spawn("broker-clock", |shared| watch_timers(&shared))?;
     running.spawn("broker-cleaner", |shared| compact_regularly(&shared))?;
-    if let Some(interval) = fsync_interval {
-        running.spawn("broker-fsync", move |shared| sync_regularly(&shared, interval))?;
-    }
+    running.spawn("broker-fsync", move |shared| sync_regularly(&shared, fsync))?;
     Ok(running)
 }
 
@@ -201,6 +230,7 @@ impl Running {
     pub fn stop(mut self) -> io::Result<()> {
         self.close();
         self.shared.sync()?;
+        self.shared.checkpoint(1);
         tracing::info!(addr = %self.addr, "broker stopped");
         Ok(())
     }
@@ -297,7 +327,7 @@ fn compact_regularly(shared: &Shared) {
             }
             // What cannot be compacted is not tried again before the next check.
             let finished = match done {
-                Ok(done) => shared.with_broker(|broker| broker.finish_compaction(done)).is_ok(),
+                Ok(done) => shared.finish_compaction(done),
                 Err(error) => {
                     tracing::error!(%error, topic = log.topic, partition = log.partition, "could not compact");
                     false
@@ -310,10 +340,15 @@ fn compact_regularly(shared: &Shared) {
     }
 }
 
-fn sync_regularly(shared: &Shared, interval: Duration) {
+fn sync_regularly(shared: &Shared, fsync: Fsync) {
+    let (interval, syncs) = match fsync {
+        Fsync::Interval(interval) => (interval, true),
+        Fsync::Always | Fsync::Never => (Fsync::DEFAULT_INTERVAL, false),
+    };
     while shared.pause(interval) {
-        if let Err(error) = shared.sync() {
+        if syncs && let Err(error) = shared.sync() {
             tracing::error!(%error, "could not sync; a power cut may lose acknowledged records");
         }
+        shared.checkpoint(CHECKPOINT_BYTES);
     }
 }

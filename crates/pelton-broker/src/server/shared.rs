@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::Options;
+use super::{Fsync, Options};
 use crate::api::{Address, FetchPlan, FetchPlanner};
 use crate::broker::Broker;
 use crate::core::LogId;
 use crate::core::members::{GroupAnswer, Ticket};
 use crate::stats::{Stats, add};
-use crate::store::{FileStore, SegmentStore};
+use crate::store::{Checkpoint, Done, FileStore, SegmentStore};
 
 /// A member that waits for its group looks after this time even if nobody woke it.
 const ANSWER_CHECK: Duration = Duration::from_secs(600);
@@ -70,6 +70,10 @@ pub(super) struct Shared {
     inner: Mutex<Inner>,
     connections: Mutex<Connections>,
     connection_ended: Condvar,
+    /// Held while segment files are replaced or checkpoints of them written.
+    segments: Mutex<()>,
+    /// Held while syncing.
+    sync_has_failed: Mutex<bool>,
     is_stopping: AtomicBool,
     pub address: Address,
     pub options: Options,
@@ -82,6 +86,8 @@ impl Shared {
             inner: Mutex::new(Inner { broker, waiting: HashMap::new(), queued: HashMap::new() }),
             connections: Mutex::default(),
             connection_ended: Condvar::new(),
+            segments: Mutex::new(()),
+            sync_has_failed: Mutex::new(false),
             is_stopping: AtomicBool::new(false),
             address,
             options,
@@ -152,10 +158,49 @@ impl Shared {
         }
     }
 
-    /// Syncs what was written. The lock is not held meanwhile.
+    /// Syncs what was written. The broker's lock is not held meanwhile. When this returns, everything stored
+    /// before the call is on the device, whoever synced it.
+    ///
+    /// # Errors
+    /// A sync failed, now or before: what the operating system had not written may be gone, so nothing is
+    /// acknowledged with `always` from then on.
     pub fn sync(&self) -> io::Result<()> {
+        let mut has_failed = lock(&self.sync_has_failed);
         let files = lock(&self.inner).broker.store_mut().take_dirty();
-        files.iter().try_for_each(|file| file.sync_data())
+        if let Err(error) = files.iter().try_for_each(|file| file.sync_data()) {
+            *has_failed = true;
+            return Err(error);
+        }
+        if *has_failed && self.options.fsync == Fsync::Always {
+            return Err(io::Error::other("an earlier sync failed; restart the broker"));
+        }
+        Ok(())
+    }
+
+    /// With `always`, syncs before somebody is answered.
+    ///
+    /// # Errors
+    /// As [`Shared::sync`].
+    pub fn sync_before_answer(&self) -> io::Result<()> {
+        if self.options.fsync == Fsync::Always { self.sync() } else { Ok(()) }
+    }
+
+    /// Puts compacted segments in their places; `false` if that failed.
+    pub fn finish_compaction(&self, done: Done) -> bool {
+        let _no_checkpoints = lock(&self.segments);
+        self.with_broker(|broker| broker.finish_compaction(done)).is_ok()
+    }
+
+    /// Writes the checkpoints of segments with `step` new bytes. Failing is no harm: the next start takes longer.
+    pub fn checkpoint(&self, step: u64) {
+        let _unchanged = lock(&self.segments);
+        let segments = lock(&self.inner).broker.store_mut().take_checkpoints(step);
+        for segment in segments {
+            let is_synced = if self.options.fsync == Fsync::Never { Ok(()) } else { segment.sync() };
+            if let Err(error) = is_synced.and_then(|()| Checkpoint::extend(&segment)) {
+                tracing::debug!(%error, path = %segment.path().display(), "could not write a checkpoint");
+            }
+        }
     }
 
     // ---- background threads ----

@@ -5,11 +5,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::checkpoint::Checkpoint;
 use super::segment::{Segment, Window};
 use crate::batch::{self, BatchHeader, HEADER_LEN};
 use crate::core::LogId;
@@ -17,6 +18,9 @@ use crate::core::compaction::{Compaction, Kept};
 
 /// Extension of files that are not finished.
 pub const CLEAN: &str = "clean";
+
+/// Bytes behind a header that tell what a marker says.
+const MARKER_LEN: usize = 32;
 
 /// A full segment to be read.
 #[derive(Debug)]
@@ -36,6 +40,43 @@ impl SegmentReader {
     /// Offset after its last record.
     pub fn next(&self) -> i64 {
         self.next
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes in it when this was made.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Makes it survive a power cut.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Gives the headers of all batches from byte `from` on to `visit`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or there is no batch where one should be.
+    pub fn headers_from(&self, from: u64, visit: &mut dyn FnMut(&BatchHeader)) -> io::Result<()> {
+        // Where batches are long, reading their headers alone is less than reading everything.
+        let mut window = Window::new();
+        let mut at = from;
+        while at < self.size {
+            let left = usize::try_from(self.size - at).unwrap_or(usize::MAX);
+            let head = window.get(&self.file, at, left.min(HEADER_LEN + MARKER_LEN))?;
+            let header = BatchHeader::parse(head).map_err(io::Error::other)?;
+            visit(&header);
+            window.stride(header.length);
+            at += header.length as u64;
+        }
+        Ok(())
     }
 
     /// Gives every batch to `visit`, in order, until that says `false`.
@@ -81,6 +122,8 @@ impl NewSegment {
     }
 
     pub(super) fn take_place(self) -> io::Result<Segment> {
+        // A checkpoint of the original would not fit the new one.
+        Checkpoint::remove(&self.original)?;
         fs::rename(&self.path, &self.original)?;
         Ok(self.segment.renamed(self.original))
     }

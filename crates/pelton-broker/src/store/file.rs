@@ -83,6 +83,11 @@ impl FileStore {
         self.logs.values_mut().flat_map(Log::take_dirty).chain(journal).collect()
     }
 
+    /// Segments whose checkpoint is due, to be synced and checkpointed without holding up anybody.
+    pub fn take_checkpoints(&mut self, step: u64) -> Vec<SegmentReader> {
+        self.logs.values_mut().flat_map(|log| log.due_for_checkpoint(step)).collect()
+    }
+
     /// The full segments of a log that end at or before `limit`, for compaction.
     pub fn full_segments(&self, log: LogId, limit: i64) -> Vec<SegmentReader> {
         self.logs.get(&log).map(|log| log.full(limit)).unwrap_or_default()

@@ -29,6 +29,7 @@ impl Journal {
     /// The file cannot be read, or is damaged before its last line.
     pub fn open(path: PathBuf, visit: &mut dyn FnMut(Entry)) -> io::Result<Self> {
         let file = File::options().create(true).read(true).append(true).open(&path)?;
+        sync_dir(&path)?;
         let text = fs::read(&path)?;
         let mut size = 0;
         while let Some(len) = text[size..].iter().position(|byte| *byte == b'\n') {
@@ -60,9 +61,9 @@ impl Journal {
     /// The entry is not in the journal.
     pub fn append(&mut self, entry: &Entry) -> io::Result<()> {
         if self.is_broken {
-            return Err(io::Error::other(
-                "an earlier write failed halfway; restart the broker to repair the journal",
-            ));
+            // A full disk gives back what it could not take; until then nothing may follow.
+            self.file.set_len(self.size)?;
+            self.is_broken = false;
         }
         let line = encode(entry)?;
         self.is_dirty = true;
@@ -84,6 +85,8 @@ impl Journal {
     /// # Errors
     /// The old journal is still in place.
     pub fn rewrite(&mut self, entries: &[Entry]) -> io::Result<()> {
+        // Should it fail, the next attempt is a while off.
+        self.snapshot_size = self.size;
         let new = self.path.with_extension("new");
         let mut text = Vec::new();
         for entry in entries {

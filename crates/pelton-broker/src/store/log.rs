@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::checkpoint::{Checkpoint, INDEX, UNFINISHED};
 use super::compact::{CLEAN, NewSegment, SegmentReader};
 use super::segment::{FileRange, Scan, Segment};
 use super::{Located, SegmentInfo, Wanted};
@@ -44,6 +45,7 @@ impl Log {
         // What ends before `start` was deleted; the process ended before its files were.
         let kept_from = files.iter().skip(1).take_while(|(next_base, _)| *next_base <= start).count();
         for (_, path) in files.drain(..kept_from) {
+            Checkpoint::remove(&path)?;
             fs::remove_file(path)?;
         }
         let mut log = Self::new(dir);
@@ -72,9 +74,9 @@ impl Log {
     /// The batch is not in the log.
     pub fn append(&mut self, batch: &Batch, segment_bytes: u64) -> io::Result<()> {
         if self.is_broken {
-            return Err(io::Error::other(
-                "an earlier write failed halfway; restart the broker to repair the log",
-            ));
+            // A full disk gives back what it could not take; until then nothing may follow.
+            self.segments.last().map_or(Ok(()), Segment::put_back)?;
+            self.is_broken = false;
         }
         let is_full = |segment: &Segment| segment.is_full(batch.header.length, segment_bytes);
         if self.segments.last().is_none_or(is_full) {
@@ -189,6 +191,13 @@ impl Log {
         self.segments.iter().filter_map(Segment::newest_record_ms).max()
     }
 
+    /// Segments whose checkpoint is due: full ones, and the one in use after every `step` bytes.
+    pub fn due_for_checkpoint(&mut self, step: u64) -> Vec<SegmentReader> {
+        let last = self.segments.len().saturating_sub(1);
+        let due = self.segments.iter_mut().enumerate();
+        due.filter_map(|(at, segment)| segment.due_for_checkpoint(if at == last { step } else { 1 })).collect()
+    }
+
     /// The files written since the last call.
     pub fn take_dirty(&mut self) -> Vec<Arc<File>> {
         let mut files = std::mem::take(&mut self.left);
@@ -198,6 +207,10 @@ impl Log {
     }
 }
 
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    path.extension().is_some_and(|own| extensions.iter().any(|extension| own == *extension))
+}
+
 fn segment_files(dir: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -205,7 +218,12 @@ fn segment_files(dir: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
         let base = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".log")?.parse().ok());
         match base {
             Some(base) => files.push((base, path)),
-            None if path.extension().is_some_and(|extension| extension == CLEAN) => fs::remove_file(&path)?,
+            // A checkpoint written while its segment was deleted.
+            None if has_extension(&path, &[INDEX]) && !path.with_extension("log").exists() => {
+                fs::remove_file(&path)?
+            }
+            None if has_extension(&path, &[INDEX]) => {}
+            None if has_extension(&path, &[CLEAN, UNFINISHED]) => fs::remove_file(&path)?,
             None => tracing::warn!(path = %path.display(), "ignored a file that is not a segment"),
         }
     }

@@ -1,5 +1,6 @@
 //! Where records and the journal lie: files ([`FileStore`]) or memory ([`MemoryStore`]).
 
+mod checkpoint;
 mod compact;
 mod file;
 mod journal;
@@ -9,6 +10,7 @@ mod segment;
 
 use std::io;
 
+pub use checkpoint::Checkpoint;
 pub use compact::{Done, Job, NewSegment, SegmentReader};
 pub use file::{FileOptions, FileStore};
 pub use memory::MemoryStore;

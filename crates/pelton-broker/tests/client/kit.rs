@@ -40,14 +40,14 @@ impl Broker {
     /// Ends it without any last write, as a kill would, and starts another on the same files.
     pub fn restart(&mut self) {
         drop(self.running.take());
-        self.running = Some(serve(self.options()).unwrap());
+        self.running = Some(serve_again(&self.options()));
     }
 
     /// The same on the port clients know.
     pub fn restart_on(&mut self, port: u16) {
         drop(self.running.take());
         let listen = format!("127.0.0.1:{port}");
-        self.running = Some(serve(Options { listen, ..self.options() }).unwrap());
+        self.running = Some(serve_again(&Options { listen, ..self.options() }));
     }
 
     pub fn config(&self) -> ClientConfig {
@@ -113,6 +113,20 @@ impl Broker {
             }
         }
         panic!("no end of {topic}[{partition}] within {PATIENCE:?}, got {values:?}")
+    }
+}
+
+/// A process that another test starts holds a copy of every lock for a moment: tries again until it has gone.
+fn serve_again(options: &Options) -> Running {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match serve(options.clone()) {
+            Ok(running) => return running,
+            Err(error) if error.to_string().contains("another broker") && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

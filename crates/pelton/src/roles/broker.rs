@@ -3,7 +3,7 @@
 use super::{Endpoints, cannot_listen};
 use crate::{
     cli::BrokerArgs,
-    exit::Failure,
+    exit::{Exit, Failure},
     lifeline,
     settings::{Node, start_telemetry},
     signals,
@@ -31,6 +31,7 @@ pub async fn broker(node: &Node, args: BrokerArgs) -> Result<(), Failure> {
     let mut options = Options::new(settings.broker.listen.clone(), settings.broker.data_dir.clone());
     options.advertised = args.advertised.clone();
     options.default_partitions = args.partitions.max(1);
+    options.fsync = args.fsync.parse().map_err(|e: String| Failure::new(Exit::Usage, e))?;
     let running = serve(options).map_err(refused)?;
     ready.ready();
     export(&running, &metrics)?;
