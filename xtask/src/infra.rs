@@ -68,7 +68,7 @@ impl Kafka {
         for needed in ["java", "mvn"] {
             if !shell::have(needed) {
                 return Ok(Done::Skipped(format!(
-                    "no {needed}: on Debian `apt-get install default-jre-headless maven`"
+                    "no {needed}: on Debian `apt-get install default-jdk-headless maven`"
                 )));
             }
         }
