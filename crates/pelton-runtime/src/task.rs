@@ -15,7 +15,7 @@ use crate::{
     trouble,
 };
 use pelton_checkpoint::{Action, Delivery, Event, Failure, Grant, Machine, Positions};
-use pelton_sdk::Budget;
+use pelton_sdk::{Budget, Lag};
 use pelton_types::{Account, Incident};
 use std::{
     collections::VecDeque,
@@ -101,6 +101,8 @@ pub struct Task {
     progress: Progress,
     incident: Option<Incident>,
     outcome: Option<Outcome>,
+    /// Where it stood when it ended, for its last words.
+    last_lag: Vec<Lag>,
 }
 
 /// The books as of a cut.
@@ -146,6 +148,7 @@ impl Task {
             progress: Progress::default(),
             incident: None,
             outcome: None,
+            last_lag: Vec::new(),
             plan,
         };
         task.plan_commit(now);
@@ -313,6 +316,7 @@ impl Task {
     }
 
     fn finish(&mut self, outcome: Outcome) {
+        self.last_lag = self.sources.iter_mut().flat_map(|slot| slot.source.lag()).collect();
         self.pause_work();
         self.actions.clear();
         self.outcome = Some(outcome);
@@ -429,7 +433,10 @@ impl Task {
             epoch: self.grant.epoch,
             revision: self.plan.revision,
             state: self.state(),
-            lag: self.sources.iter_mut().flat_map(|slot| slot.source.lag()).collect(),
+            lag: match &self.outcome {
+                Some(_) => self.last_lag.clone(),
+                None => self.sources.iter_mut().flat_map(|slot| slot.source.lag()).collect(),
+            },
             committed: self.committed.clone(),
             account: Account { held, ..self.account },
             operators: self.chain.accounts().map(|(name, account)| (name.to_owned(), account)).collect(),

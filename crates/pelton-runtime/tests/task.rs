@@ -106,6 +106,8 @@ fn a_poison_record_stops_the_task_and_says_where_it_is() {
         "`judge` cannot process the record at in[0] offset 3: it is poison; the record is `poison`"
     );
     assert!(committed(&queue, 0) <= 3, "nothing after it is committed");
+    let lag = bench.last().unwrap().lag;
+    assert_eq!((lag.len(), lag[0].end), (1, Some(5)), "its last words say where it stood");
 }
 
 #[test]
