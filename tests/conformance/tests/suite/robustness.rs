@@ -14,6 +14,7 @@ conform!(
     a_client_without_a_name_for_itself_is_refused_the_list,
     pipelined_requests_are_answered_in_order,
     garbage_closes_its_connection_and_no_other,
+    bytes_after_the_fields_of_a_request_are_ignored,
     a_length_of_2_gb_is_refused,
     half_a_request_is_never_answered,
     a_request_in_pieces_is_answered,
@@ -90,6 +91,16 @@ fn garbage_closes_its_connection_and_no_other(target: &Target) {
         assert_closed(&mut stream);
     }
     good.call(0, &ApiVersionsRequest::default());
+}
+
+fn bytes_after_the_fields_of_a_request_are_ignored(target: &Target) {
+    // librdkafka 2.12 leaves three behind when it asks for all topics, as a consumer with a pattern does.
+    let mut request = frame(1, 7, &MetadataRequest::default().with_topics(Some(Vec::new()))).to_vec();
+    request.extend_from_slice(&[0; 3]);
+    request[3] += 3;
+    let mut wire = target.wire();
+    wire.stream().write_all(&request).unwrap();
+    assert_eq!(wire.receive_frame()[..4], [0, 0, 0, 7]);
 }
 
 fn a_length_of_2_gb_is_refused(target: &Target) {
