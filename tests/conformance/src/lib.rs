@@ -4,17 +4,20 @@
 //! that it fails, so that the line has to go when it passes. What differs on purpose is in `docs/broker.md`.
 //!
 //! - [`target`]: the broker under test. - [`client`]: librdkafka's clients on it.
-//! - [`wire`]: single requests in a chosen version, for what no client library would send.
+//! - [`wire`]: single requests in a chosen version, for what no client library would send; [`transaction`] and
+//!   [`member`] of them.
 //! - [`tools`]: Kafka's own command-line tools, kcat and Java programs.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 pub mod client;
+pub mod member;
 pub mod not_yet;
 // One rule for all tests, without the dependencies of the crate that holds it.
 #[path = "../../src/parts.rs"]
 pub mod parts;
 pub mod target;
 pub mod tools;
+pub mod transaction;
 pub mod wire;
 
 pub use target::Target;

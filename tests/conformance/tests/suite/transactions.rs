@@ -1,17 +1,15 @@
 //! Transactions: what is seen of them, who may go on with them, and what becomes of those nobody ends.
 
-use std::collections::BTreeMap;
-
 use kafka_protocol::error::ResponseError::{self, *};
-use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use kafka_protocol::messages::txn_offset_commit_request::{
-    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+use kafka_protocol::messages::{
+    BrokerId, DescribeProducersRequest, DescribeTransactionsRequest, ListOffsetsRequest,
+    ListTransactionsRequest, OffsetFetchRequest, ProducerId,
 };
-use kafka_protocol::messages::*;
 use pelton_conformance::client::{COMMITTED, UNCOMMITTED, position};
-use pelton_conformance::wire::{Coordinator, Wire, Writer, batch, name, now_ms, refusal, text};
+use pelton_conformance::transaction::TxnClient;
+use pelton_conformance::wire::{Coordinator, name, refusal, text};
 use pelton_conformance::{Target, conform};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
@@ -183,111 +181,6 @@ fn offsets_of_a_member_count_when_its_transaction_commits(target: &Target) {
     assert_eq!(target.committed(&consumer, &topic, 0), (Offset::Offset(1), "m".to_owned()));
 }
 
-/// A transactional producer of single requests.
-struct Client {
-    wire: Wire,
-    id: String,
-    producer_id: i64,
-    epoch: i16,
-    sequences: BTreeMap<String, i32>,
-}
-
-impl Client {
-    fn new(target: &Target, id: &str) -> Self {
-        let mut wire = target.wire();
-        let id = target.unique(id);
-        wire.find_coordinator(Coordinator::Transaction, &id);
-        let mut client = Self { wire, id, producer_id: -1, epoch: -1, sequences: BTreeMap::new() };
-        assert_eq!(client.init(1, 60_000), None);
-        client
-    }
-
-    /// Asks for a producer id; keeps it if it gets one.
-    fn init(&mut self, version: i16, timeout_ms: i32) -> Option<ResponseError> {
-        let mut request = InitProducerIdRequest::default()
-            .with_transactional_id(Some(text(&self.id).into()))
-            .with_transaction_timeout_ms(timeout_ms);
-        if version >= 3 {
-            request = request.with_producer_id(ProducerId(self.producer_id)).with_producer_epoch(self.epoch);
-        }
-        let response = self.wire.settled(version, &request, |r: &InitProducerIdResponse| r.error_code);
-        let refused = refusal(response.error_code);
-        if refused.is_none() {
-            (self.producer_id, self.epoch) = (response.producer_id.0, response.producer_epoch);
-            self.sequences.clear();
-        }
-        refused
-    }
-
-    fn add(&mut self, version: i16, topic: &str, partition: i32) -> Option<ResponseError> {
-        let topic =
-            AddPartitionsToTxnTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
-        let request = AddPartitionsToTxnRequest::default()
-            .with_v3_and_below_transactional_id(text(&self.id).into())
-            .with_v3_and_below_producer_id(ProducerId(self.producer_id))
-            .with_v3_and_below_producer_epoch(self.epoch)
-            .with_v3_and_below_topics(vec![topic]);
-        let code = |r: &AddPartitionsToTxnResponse| {
-            r.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code
-        };
-        refusal(code(&self.wire.settled(version, &request, code)))
-    }
-
-    fn produce(&mut self, topic: &str, value: &str) -> Result<i64, ResponseError> {
-        let sequence = *self.sequences.entry(topic.to_owned()).or_default();
-        let writer = Writer { id: self.producer_id, epoch: self.epoch, sequence, transactional: true };
-        let produced = self.wire.produce(topic, 0, Some(&self.id), batch(writer, &[value], now_ms()));
-        if produced.is_ok() {
-            self.sequences.insert(topic.to_owned(), sequence + 1);
-        }
-        produced
-    }
-
-    fn add_offsets(&mut self, version: i16, group: &str) -> Option<ResponseError> {
-        let request = AddOffsetsToTxnRequest::default()
-            .with_transactional_id(text(&self.id).into())
-            .with_producer_id(ProducerId(self.producer_id))
-            .with_producer_epoch(self.epoch)
-            .with_group_id(text(group).into());
-        let code = |r: &AddOffsetsToTxnResponse| r.error_code;
-        refusal(code(&self.wire.settled(version, &request, code)))
-    }
-
-    fn offsets(
-        &mut self,
-        version: i16,
-        group: &str,
-        member: (&str, i32),
-        topic: &str,
-        offset: i64,
-    ) -> Option<ResponseError> {
-        let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(offset);
-        let topic =
-            TxnOffsetCommitRequestTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
-        let mut request = TxnOffsetCommitRequest::default()
-            .with_transactional_id(text(&self.id).into())
-            .with_group_id(text(group).into())
-            .with_producer_id(ProducerId(self.producer_id))
-            .with_producer_epoch(self.epoch)
-            .with_topics(vec![topic]);
-        if version >= 3 {
-            request = request.with_member_id(text(member.0)).with_generation_id(member.1);
-        }
-        let code = |r: &TxnOffsetCommitResponse| r.topics[0].partitions[0].error_code;
-        refusal(code(&self.wire.settled(version, &request, code)))
-    }
-
-    fn end(&mut self, version: i16, commit: bool) -> Option<ResponseError> {
-        let request = EndTxnRequest::default()
-            .with_transactional_id(text(&self.id).into())
-            .with_producer_id(ProducerId(self.producer_id))
-            .with_producer_epoch(self.epoch)
-            .with_committed(commit);
-        let code = |r: &EndTxnResponse| r.error_code;
-        refusal(code(&self.wire.settled(version, &request, code)))
-    }
-}
-
 /// Outside any membership.
 const NOBODY: (&str, i32) = ("", -1);
 
@@ -298,7 +191,7 @@ fn offsets_of_a_stale_generation_are_refused(target: &Target) {
     target.send(&target.producer(&[]), &topic, 0, &["a"]);
     consumer.subscribe(&[&topic]).unwrap();
     target.poll(&consumer, "a record", |event| event.ok().map(drop));
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     assert_eq!(client.add_offsets(3, &group), None);
     assert_eq!(client.offsets(3, &group, ("nobody", 1), &topic, 1), Some(UnknownMemberId));
     let listed = consumer.fetch_group_list(Some(&group), target.patience).unwrap();
@@ -326,7 +219,7 @@ fn fetch_offset(
 
 fn offsets_in_an_open_transaction_are_unstable_for_who_asks(target: &Target) {
     let (topic, group) = (target.topic("in", 1), target.unique("g"));
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     target.wire().find_coordinator(Coordinator::Group, &group);
     assert_eq!(client.add_offsets(3, &group), None);
     assert_eq!(client.offsets(2, &group, NOBODY, &topic, 5), None);
@@ -355,12 +248,12 @@ fn a_second_producer_of_an_id_fences_the_first(target: &Target) {
 fn a_fenced_producer_is_told_so_in_the_words_of_each_version(target: &Target) {
     let (topic, group) = (target.topic("t", 1), target.unique("g"));
     target.wire().find_coordinator(Coordinator::Group, &group);
-    let mut old = Client::new(target, "tx");
+    let mut old = TxnClient::new(target, "tx");
     assert_eq!(old.add(2, &topic, 0), None);
     assert_eq!(old.add_offsets(2, &group), None);
     assert_eq!(old.produce(&topic, "x"), Ok(0));
     assert_eq!(old.offsets(2, &group, NOBODY, &topic, 1), None);
-    let new = Client::new(target, "tx");
+    let new = TxnClient::new(target, "tx");
     assert_eq!(new.producer_id, old.producer_id);
     assert!(new.epoch > old.epoch);
     // The abort of the old transaction, in the name of a newer epoch, is written to all places.
@@ -380,12 +273,12 @@ fn a_fenced_producer_is_told_so_in_the_words_of_each_version(target: &Target) {
 fn a_second_producer_aborts_what_the_first_left_open(target: &Target) {
     let (topic, group) = (target.topic("t", 1), target.unique("g"));
     target.wire().find_coordinator(Coordinator::Group, &group);
-    let mut first = Client::new(target, "tx");
+    let mut first = TxnClient::new(target, "tx");
     assert_eq!(first.add(3, &topic, 0), None);
     assert_eq!(first.produce(&topic, "left"), Ok(0));
     assert_eq!(first.add_offsets(3, &group), None);
     assert_eq!(first.offsets(2, &group, NOBODY, &topic, 9), None);
-    let _second = Client::new(target, "tx");
+    let _second = TxnClient::new(target, "tx");
     // Its marker is written before the second got its answer, or soon after.
     target.until("the marker", || (end(target, &topic, 1) == 2).then_some(()));
     assert_eq!(target.values(&topic, 0, COMMITTED), Vec::<String>::new());
@@ -395,14 +288,14 @@ fn a_second_producer_aborts_what_the_first_left_open(target: &Target) {
 }
 
 fn requests_that_do_not_fit_the_transaction_are_refused(target: &Target) {
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     assert_eq!(client.end(3, true), Some(InvalidTxnState), "nothing was begun");
     assert_eq!(client.end(3, false), Some(InvalidTxnState), "nothing was begun");
     assert_eq!(client.add(3, &target.unique("nowhere"), 0), Some(UnknownTopicOrPartition));
 }
 
 fn offsets_of_the_group_without_a_name_are_accepted(target: &Target) {
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     target.wire().find_coordinator(Coordinator::Group, "");
     assert_eq!(client.add_offsets(3, ""), None);
     assert_eq!(client.end(3, true), None);
@@ -410,7 +303,7 @@ fn offsets_of_the_group_without_a_name_are_accepted(target: &Target) {
 
 fn an_unknown_producer_is_refused(target: &Target) {
     let topic = target.topic("t", 1);
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     let right = (client.id.clone(), client.producer_id);
     client.producer_id += 1_000_000;
     assert_eq!(client.add(3, &topic, 0), Some(InvalidProducerIdMapping));
@@ -424,7 +317,7 @@ fn an_unknown_producer_is_refused(target: &Target) {
 
 fn a_producer_may_bump_its_own_epoch(target: &Target) {
     let topic = target.topic("t", 1);
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     let first = client.epoch;
     assert_eq!(client.add(3, &topic, 0), None);
     assert_eq!(client.produce(&topic, "aborted by the bump"), Ok(0));
@@ -440,14 +333,14 @@ fn a_producer_may_bump_its_own_epoch(target: &Target) {
 
 fn records_outside_the_transaction_are_refused(target: &Target) {
     let topic = target.topic("t", 1);
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     assert_eq!(client.produce(&topic, "never added"), Err(InvalidTxnState));
     assert_eq!(target.values(&topic, 0, UNCOMMITTED), Vec::<String>::new());
 }
 
 fn ending_again_the_same_way_is_repeated_and_the_other_way_refused(target: &Target) {
     let topic = target.topic("t", 1);
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     for commit in [true, false] {
         assert_eq!(client.add(3, &topic, 0), None);
         assert_eq!(client.end(3, commit), None);
@@ -458,7 +351,7 @@ fn ending_again_the_same_way_is_repeated_and_the_other_way_refused(target: &Targ
 
 fn an_unended_transaction_is_aborted_after_its_time(target: &Target) {
     let topic = target.topic("t", 1);
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     assert_eq!(client.init(1, 1000), None);
     assert_eq!(client.add(3, &topic, 0), None);
     assert_eq!(client.produce(&topic, "never ended"), Ok(0));
@@ -475,14 +368,14 @@ fn an_unended_transaction_is_aborted_after_its_time(target: &Target) {
 }
 
 fn a_time_limit_beyond_the_brokers_is_refused(target: &Target) {
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     assert_eq!(client.init(1, i32::MAX), Some(InvalidTransactionTimeout));
     assert_eq!(client.init(1, 0), Some(InvalidTransactionTimeout));
 }
 
 fn open_transactions_are_listed_and_described(target: &Target) {
     let topic = target.topic("t", 1);
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     assert_eq!(client.add(3, &topic, 0), None);
     let filters = ListTransactionsRequest::default().with_state_filters(vec![text("Ongoing")]);
     let listed = target.wire().call(0, &filters);
@@ -514,7 +407,7 @@ fn open_transactions_are_listed_and_described(target: &Target) {
 fn producers_of_a_partition_are_described(target: &Target) {
     use kafka_protocol::messages::describe_producers_request::TopicRequest;
     let topic = target.topic("t", 1);
-    let mut client = Client::new(target, "tx");
+    let mut client = TxnClient::new(target, "tx");
     assert_eq!(client.add(3, &topic, 0), None);
     assert_eq!(client.produce(&topic, "a"), Ok(0));
     assert_eq!(client.produce(&topic, "b"), Ok(1));
