@@ -142,6 +142,24 @@ fn an_idle_connection_is_closed() {
 }
 
 #[test]
+fn a_request_that_comes_a_byte_at_a_time_is_not_waited_for() {
+    let (broker, _dir) = start(|options| options.stall_timeout = Duration::from_millis(100));
+    let mut idle = connect(&broker);
+    assert_answers(&mut idle);
+    let (mut silent, mut trickling) = (connect(&broker), connect(&broker));
+    silent.write_all(&1000_u32.to_be_bytes()).unwrap();
+    trickling.write_all(&1000_u32.to_be_bytes()).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    // Closed long before it would be complete: a byte comes every few milliseconds.
+    while trickling.write_all(&[0]).is_ok() {
+        assert!(Instant::now() < deadline, "a trickle keeps its connection");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_closed(&mut silent);
+    assert_answers(&mut idle);
+}
+
+#[test]
 fn a_version_of_the_future_is_answered_with_what_there_is() {
     let (broker, _dir) = start(|_| {});
     let mut stream = connect(&broker);
@@ -176,4 +194,108 @@ fn a_taken_port_and_a_bad_address_are_named() {
         error.to_string(),
         "advertised address \"nowhere\" is not HOST:PORT, e.g. broker.example:9092"
     );
+}
+
+/// Where the child of the next tests tells its address, and what it shall do differently.
+const CHILD_DIR: &str = "PELTON_TEST_CHILD_DIR";
+
+/// Not a test by itself: a broker in a process of its own, so that file descriptors suffice and its memory can be
+/// measured.
+#[test]
+fn a_child_that_serves_until_it_is_killed() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    let dir = std::path::PathBuf::from(dir);
+    let mut options = Options::new("127.0.0.1:0", dir.join("data"));
+    options.max_connections = 12_000;
+    let broker = serve(options).unwrap();
+    std::fs::write(dir.join("address.new"), broker.addr().to_string()).unwrap();
+    std::fs::rename(dir.join("address.new"), dir.join("address")).unwrap();
+    // Ends by itself should nobody kill it: its parent's end closes this pipe.
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+struct Child {
+    process: std::process::Child,
+    addr: std::net::SocketAddr,
+    _dir: tempfile::TempDir,
+}
+
+impl Child {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let process = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_child_that_serves_until_it_is_killed"])
+            .env(CHILD_DIR, dir.path())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let address = dir.path().join("address");
+        until("the start of the child", || address.exists());
+        let addr = std::fs::read_to_string(address).unwrap().parse().unwrap();
+        Self { process, addr, _dir: dir }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Memory it holds, bytes; `None` where the system does not tell.
+    fn resident(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn ten_thousand_connections_are_served_in_bounded_memory() {
+    let child = Child::start();
+    let mut open = Vec::new();
+    for _ in 0..10_000 {
+        match TcpStream::connect(child.addr) {
+            Ok(stream) => open.push(stream),
+            // This process may not have more files: as many as there are must do.
+            Err(error) if open.len() > 500 => {
+                eprintln!("{} connections instead of 10000: {error}", open.len());
+                let spare = open.len() - 100;
+                open.truncate(spare);
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    for stream in open.iter_mut().step_by(97) {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_answers(stream);
+    }
+    if let Some(resident) = child.resident() {
+        assert!(resident < 400 << 20, "{} connections take {} MB", open.len(), resident >> 20);
+    }
+    drop(open);
+    assert_answers(&mut child.connect());
+}
+
+#[test]
+fn promises_of_large_requests_take_memory_only_as_they_are_kept() {
+    let child = Child::start();
+    let before = child.resident();
+    let mut slow: Vec<TcpStream> = (0..300).map(|_| child.connect()).collect();
+    for stream in &mut slow {
+        stream.write_all(&(100_u32 << 20).to_be_bytes()).unwrap();
+        stream.write_all(&[0; 100]).unwrap();
+    }
+    assert_answers(&mut child.connect());
+    if let (Some(before), Some(after)) = (before, child.resident()) {
+        assert!(after - before < 100 << 20, "{} MB for promises", (after - before) >> 20);
+    }
 }

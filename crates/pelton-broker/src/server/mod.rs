@@ -3,6 +3,7 @@
 //! One blocking thread per connection: clients open few, each waits in the kernel, and an idle broker uses
 //! no CPU. One lock around the [`Broker`]; decoding, checksums, reading records and sending happen outside it.
 
+mod budget;
 mod connection;
 mod shared;
 
@@ -23,6 +24,10 @@ use shared::{Shared, now_ms};
 /// How often transactions and groups are looked at for their timeouts: two wake-ups a second are all an idle broker does.
 const TIMER_CHECK: Duration = Duration::from_secs(1);
 
+/// Connections that may wait to be accepted; systems cap it, Linux at 4096.
+const BACKLOG: i32 = 4096;
+/// Stack of a connection's thread; what is large lies elsewhere.
+const STACK_BYTES: usize = 256 * 1024;
 /// The segment in use gets a checkpoint after so many bytes: a start after a crash reads no more of each log.
 const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// How often logs are looked at for compaction.
@@ -81,10 +86,16 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Largest request; a longer one closes its connection.
     pub max_request_bytes: usize,
-    /// Connections beyond this are closed at once.
+    /// Connections beyond this are closed at once. Each takes a thread, some kilobytes and a file descriptor.
     pub max_connections: usize,
+    /// Memory for large requests, and as much for answers, that all connections together may take; who needs more
+    /// waits. At least `max_request_bytes`.
+    pub max_pending_bytes: usize,
     /// A connection without a request for this long is closed, as Kafka does.
     pub idle_timeout: Duration,
+    /// A client that begins a request or takes an answer has this long, and a second more for every 256 KiB: whoever
+    /// is slower holds a thread and memory for nothing.
+    pub stall_timeout: Duration,
 }
 
 impl Options {
@@ -100,8 +111,10 @@ impl Options {
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
             segment_bytes: FileOptions::default().segment_bytes,
             max_request_bytes: crate::batch::MAX_BATCH_BYTES,
-            max_connections: 1000,
+            max_connections: 10_000,
+            max_pending_bytes: 512 * 1024 * 1024,
             idle_timeout: Duration::from_secs(600),
+            stall_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -148,6 +161,8 @@ pub struct Running {
 pub fn serve(options: Options) -> Result<Running, ServeError> {
     let listen_error = |error| ServeError::Listen { listen: options.listen.clone(), error };
     let listener = TcpListener::bind(&options.listen).map_err(listen_error)?;
+    // Clients that come all at once wait here instead of trying again a second later.
+    socket2::SockRef::from(&listener).listen(BACKLOG).map_err(listen_error)?;
     let addr = listener.local_addr().map_err(listen_error)?;
     let address = advertised(&options, addr)?;
     let broker =
@@ -278,7 +293,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         match accepted {
-            Ok((stream, peer)) => start_connection(stream, peer, shared),
+            Ok((stream, peer)) => start_connection(Arc::new(stream), peer, shared),
             Err(error) => {
                 // Out of file descriptors, most likely: the backlog keeps clients waiting meanwhile.
                 tracing::warn!(%error, "could not accept a connection");
@@ -288,16 +303,16 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-fn start_connection(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
+fn start_connection(stream: Arc<TcpStream>, peer: SocketAddr, shared: &Arc<Shared>) {
     let Some(guard) = shared.admit(&stream) else {
         add(&shared.stats.connections_refused, 1);
         tracing::warn!(%peer, max = shared.options.max_connections, "refused a connection: too many are open");
         return;
     };
     add(&shared.stats.connections_opened, 1);
-    let thread = thread::Builder::new().name("broker-conn".to_owned()).stack_size(512 * 1024);
+    let thread = thread::Builder::new().name("broker-conn".to_owned()).stack_size(STACK_BYTES);
     // The guard goes along and ends the registration when the thread is done, or was never started.
-    let started = thread.spawn(move || connection::run(stream, peer, &guard));
+    let started = thread.spawn(move || connection::run(&stream, peer, &guard));
     if let Err(error) = started {
         tracing::warn!(%peer, %error, "could not start a thread for a connection");
     }

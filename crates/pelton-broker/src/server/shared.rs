@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::budget::Budget;
 use super::{Fsync, Options};
 use crate::api::{Address, FetchPlan, FetchPlanner};
 use crate::broker::Broker;
@@ -61,7 +62,7 @@ impl Waiter {
 #[derive(Debug, Default)]
 struct Connections {
     next: u64,
-    open: HashMap<u64, TcpStream>,
+    open: HashMap<u64, Arc<TcpStream>>,
 }
 
 /// See the module.
@@ -75,6 +76,10 @@ pub(super) struct Shared {
     /// Held while syncing.
     sync_has_failed: Mutex<bool>,
     is_stopping: AtomicBool,
+    /// What requests may take while they are read and handled.
+    pub request_memory: Budget,
+    /// What answers to fetches may take while they are sent.
+    pub answer_memory: Budget,
     pub address: Address,
     pub options: Options,
     pub stats: Arc<Stats>,
@@ -89,6 +94,8 @@ impl Shared {
             segments: Mutex::new(()),
             sync_has_failed: Mutex::new(false),
             is_stopping: AtomicBool::new(false),
+            request_memory: Budget::new(options.max_pending_bytes),
+            answer_memory: Budget::new(options.max_pending_bytes),
             address,
             options,
             stats: Arc::default(),
@@ -215,16 +222,19 @@ impl Shared {
     // ---- connections ----
 
     /// Registers a connection; `None` if there are too many.
-    pub fn admit(self: &Arc<Self>, stream: &TcpStream) -> Option<ConnectionGuard> {
-        let handle = stream.try_clone().ok()?;
+    pub fn admit(self: &Arc<Self>, stream: &Arc<TcpStream>) -> Option<ConnectionGuard> {
         let mut connections = lock(&self.connections);
         if connections.open.len() >= self.options.max_connections || self.is_stopping() {
             return None;
         }
         let number = connections.next;
         connections.next += 1;
-        connections.open.insert(number, handle);
+        connections.open.insert(number, Arc::clone(stream));
         Some(ConnectionGuard { shared: Arc::clone(self), number })
+    }
+
+    pub fn open_connections(&self) -> usize {
+        lock(&self.connections).open.len()
     }
 
     pub fn is_stopping(&self) -> bool {

@@ -195,7 +195,8 @@ impl Log {
     pub fn due_for_checkpoint(&mut self, step: u64) -> Vec<SegmentReader> {
         let last = self.segments.len().saturating_sub(1);
         let due = self.segments.iter_mut().enumerate();
-        due.filter_map(|(at, segment)| segment.due_for_checkpoint(if at == last { step } else { 1 })).collect()
+        due.filter_map(|(at, segment)| segment.due_for_checkpoint(if at == last { step } else { 1 }))
+            .collect()
     }
 
     /// The files written since the last call.
