@@ -160,8 +160,16 @@ impl Target {
             let record = BaseRecord::to(topic).partition(partition).key(*value).payload(*value);
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
-        producer.flush(self.patience).unwrap();
-        assert_eq!(producer.in_flight_count(), 0);
+        self.flush(producer);
+    }
+
+    /// Waits until all records are confirmed or given up. The library's `flush` looks every 100 ms only.
+    pub fn flush<C: ProducerContext>(&self, producer: &BaseProducer<C>) {
+        let deadline = Instant::now() + self.patience;
+        while producer.in_flight_count() > 0 {
+            assert!(Instant::now() < deadline, "{} records are in flight still", producer.in_flight_count());
+            producer.poll(Duration::from_millis(5));
+        }
     }
 
     /// Commits an offset as a consumer outside any membership does.

@@ -18,7 +18,7 @@ use rdkafka::admin::{
 };
 use rdkafka::consumer::Consumer;
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -306,7 +306,7 @@ fn send_keyed(
         None => record,
     };
     producer.send(record).map_err(|(error, _)| error).unwrap();
-    producer.flush(target.patience).unwrap();
+    target.flush(producer);
 }
 
 fn records_are_deleted_after_their_time(target: &Target) {
@@ -338,10 +338,10 @@ fn the_oldest_records_are_deleted_beyond_the_size_of_a_topic(target: &Target) {
     let first = target.until("the oldest records are deleted", || {
         let (first, end) = consumer.fetch_watermarks(&topic, 0, target.patience).unwrap();
         assert_eq!(end, 60);
-        // Six segments were written, and two to three may stay.
-        (first > 25).then_some(first)
+        // A record takes 200 kB (key and value), a segment five of them: two or three segments stay.
+        (first >= 45).then_some(first)
     });
-    assert!(first <= 41, "2 MB are kept at least, but the log begins at {first}");
+    assert!(first <= 50, "2 MB are kept at least, but the log begins at {first}");
     assert_eq!(target.read(&topic, 0, first, COMMITTED).len(), usize::try_from(60 - first).unwrap());
 }
 

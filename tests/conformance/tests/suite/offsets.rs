@@ -15,7 +15,7 @@ use pelton_conformance::client::position;
 use pelton_conformance::wire::{Coordinator, Wire, Writer, batch, name, now_ms, refusal, text};
 use pelton_conformance::{Target, conform};
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::producer::{BaseRecord, Producer};
+use rdkafka::producer::BaseRecord;
 use rdkafka::{Offset, TopicPartitionList};
 
 conform!(
@@ -58,7 +58,7 @@ fn find_by_time(target: &Target, codecs: &[&str]) {
                 BaseRecord::to(&topic).partition(0).key("").payload("xxxxxxxxxxxxxxxx").timestamp(base + at);
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
-        producer.flush(target.patience).unwrap();
+        target.flush(&producer);
         let consumer = target.consumer(&[]);
         let find = |time| {
             let list = consumer.offsets_for_times(position(&topic, 0, time, ""), target.patience).unwrap();

@@ -52,7 +52,7 @@ fn records_of_every_codec_come_back_with_keys_headers_and_times(target: &Target)
         let headers = OwnedHeaders::new().insert(Header { key: "h", value: Some("v") });
         let record = BaseRecord::to(&topic).partition(0).key("k").payload(&value);
         producer.send(record.headers(headers).timestamp(time)).map_err(|(error, _)| error).unwrap();
-        producer.flush(target.patience).unwrap();
+        target.flush(&producer);
         let message = first(target, &topic);
         assert_eq!(message.payload(), Some(value.as_bytes()), "{codec}");
         assert_eq!(message.key(), Some(b"k".as_slice()));
@@ -73,7 +73,7 @@ fn headers_may_repeat_and_hold_null(target: &Target) {
         .send(BaseRecord::<(), str>::to(&topic).payload("x").headers(headers))
         .map_err(|(e, _)| e)
         .unwrap();
-    producer.flush(target.patience).unwrap();
+    target.flush(&producer);
     let message = first(target, &topic);
     let headers: Vec<_> =
         message.headers().unwrap().iter().map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect();
@@ -90,7 +90,7 @@ fn keys_and_values_may_be_null_or_empty(target: &Target) {
     send(BaseRecord::to(&topic).partition(0));
     send(BaseRecord::to(&topic).partition(0).key("").payload(""));
     send(BaseRecord::to(&topic).partition(0).key("tombstone"));
-    producer.flush(target.patience).unwrap();
+    target.flush(&producer);
     let reader = target.reader(&topic, 0, Offset::Beginning, COMMITTED);
     let mut seen = Vec::new();
     target.poll(&reader, "three records", |event| {
@@ -107,7 +107,7 @@ fn the_broker_stamps_records_where_a_topic_says_so(target: &Target) {
     let producer = target.producer(&[("compression.codec", "lz4")]);
     let record = BaseRecord::to(&topic).partition(0).key("k").payload("v").timestamp(before - 3_600_000);
     producer.send(record).map_err(|(error, _)| error).unwrap();
-    producer.flush(target.patience).unwrap();
+    target.flush(&producer);
     let Timestamp::LogAppendTime(time) = first(target, &topic).timestamp() else { panic!("no append time") };
     assert!((before..=now_ms()).contains(&time), "{time} is not between sending and reading");
 }
@@ -117,7 +117,7 @@ fn a_record_of_8_mb_comes_back(target: &Target) {
     let producer = target.producer(&[("message.max.bytes", "10000000")]);
     let value: Vec<u8> = (0..8_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     producer.send(BaseRecord::<(), [u8]>::to(&topic).payload(&value)).map_err(|(error, _)| error).unwrap();
-    producer.flush(target.patience).unwrap();
+    target.flush(&producer);
     let message = first(target, &topic);
     assert!(message.payload() == Some(value.as_slice()), "the record differs");
 }
@@ -128,7 +128,7 @@ fn a_record_larger_than_the_topic_allows_is_refused(target: &Target) {
     for size in [20_000, 100] {
         let value = "x".repeat(size);
         producer.send(BaseRecord::<(), str>::to(&topic).payload(&value)).map_err(|(e, _)| e).unwrap();
-        producer.flush(target.patience).unwrap();
+        target.flush(&producer);
     }
     let reports = producer.context().0.lock().unwrap().clone();
     assert_eq!(reports, [Err(RDKafkaErrorCode::MessageSizeTooLarge), Ok(0)]);
