@@ -35,6 +35,9 @@ pub struct Copy {
     /// Cargo profile of all that is measured: `release` or `ship`.
     #[arg(long, default_value = "release")]
     profile: String,
+    /// Take `pelton` and `examples/copy` from this folder instead of building them.
+    #[arg(long, value_name = "DIR")]
+    built: Option<PathBuf>,
     /// A real Kafka that runs already, instead of starting one.
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
@@ -47,17 +50,17 @@ pub fn run(command: &Command) -> Result<(), String> {
 }
 
 fn copy(options: &Copy) -> Result<(), String> {
-    let profile = options.profile.as_str();
-    // Both at once: built one by one, each would ask other features of the dependencies they share.
-    let packages = ["--package", "pelton", "--package", "pelton-kafka", "--features", "pelton-kafka/bench"];
-    let targets = ["--bin", "pelton", "--example", "copy"];
-    let common = ["build", "--locked", "--profile", profile];
-    shell::run(&mut shell::cargo(common.into_iter().chain(packages).chain(targets)))?;
+    let built = match &options.built {
+        Some(folder) => {
+            std::path::absolute(folder).map_err(|cause| format!("{}: {cause}", folder.display()))?
+        }
+        None => build(&options.profile)?,
+    };
     let own = if options.kafka.is_none() { Some(chaos::started()?) } else { None };
     let kafka = options.kafka.as_ref().or(own.as_ref().map(|kafka| &kafka.bootstrap)).cloned();
     let bench = Bench {
         kafka: kafka.unwrap_or_default(),
-        built: shell::target().join(profile),
+        built,
         work: shell::target().join("bench"),
         records: options.records,
         source: unique("bench-copy"),
@@ -72,6 +75,15 @@ fn copy(options: &Copy) -> Result<(), String> {
     }
     print!("{}", table(&rounds));
     Ok(())
+}
+
+/// Both at once: built one by one, each would ask other features of the dependencies they share.
+fn build(profile: &str) -> Result<PathBuf, String> {
+    let packages = ["--package", "pelton", "--package", "pelton-kafka", "--features", "pelton-kafka/bench"];
+    let targets = ["--bin", "pelton", "--example", "copy"];
+    let common = ["build", "--locked", "--profile", profile];
+    shell::run(&mut shell::cargo(common.into_iter().chain(packages).chain(targets)))?;
+    Ok(shell::target().join(profile))
 }
 
 /// One figure of a round.
