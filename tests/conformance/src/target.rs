@@ -56,7 +56,8 @@ impl Target {
     fn new(bootstrap: String, embedded: Option<(Running, tempfile::TempDir)>, patience: Duration) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let run = format!("{}-{number}", std::process::id());
+        // A Kafka that stays up sees process ids again.
+        let run = format!("{}-{}-{number}", std::process::id(), crate::wire::now_ms() % 1_000_000);
         Self { bootstrap, embedded, patience, run, topics: RefCell::default() }
     }
 
@@ -76,7 +77,7 @@ impl Target {
     }
 
     /// To be deleted after the case.
-    pub(crate) fn remember(&self, topic: &str) {
+    pub fn remember(&self, topic: &str) {
         self.topics.borrow_mut().push(topic.to_owned());
     }
 

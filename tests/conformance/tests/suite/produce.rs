@@ -248,6 +248,7 @@ fn a_damaged_batch_is_refused(target: &Target) {
 
 fn an_unknown_topic_is_made_when_a_producer_asks_for_it(target: &Target) {
     let topic = target.unique("automatic");
+    target.remember(&topic);
     target.send(&target.producer(&[]), &topic, 0, &["x"]);
     assert_eq!(target.values(&topic, 0, COMMITTED), ["x"]);
 }
