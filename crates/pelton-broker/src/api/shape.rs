@@ -18,8 +18,6 @@ pub(super) enum ShapeError {
     Length,
     #[error("more than {MAX_ELEMENTS} array elements")]
     TooMany,
-    #[error("{0} bytes are left over")]
-    LeftOver(usize),
 }
 
 /// One field: its kind, and the versions that have it.
@@ -206,12 +204,14 @@ fn admin_layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
     })
 }
 
-/// Checks that `body` (after the request header) has the shape of its key and version.
-pub(super) fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<(), ShapeError> {
+/// Checks that `body` (after the request header) has the shape of its key and version; gives how many bytes follow.
+///
+/// Those are ignored, as Kafka does: librdkafka 2.12 leaves three when a consumer with a pattern asks for all topics.
+pub(super) fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<usize, ShapeError> {
     let Some((flexible_from, fields)) = layout(api) else { return Err(ShapeError::Length) };
     let mut walk = Walk { rest: body, version, is_flexible: version >= flexible_from, elements: 0 };
     walk.fields(fields)?;
-    if walk.rest.is_empty() { Ok(()) } else { Err(ShapeError::LeftOver(walk.rest.len())) }
+    Ok(walk.rest.len())
 }
 
 struct Walk<'a> {
