@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use pelton_broker::server::{Fsync, Options, serve};
 use rdkafka::admin::{NewPartitions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -261,4 +262,23 @@ fn acks_0_gets_no_answer_and_stores() {
     while values(&broker.read("t", 0, 0, "read_committed")) != ["a", "b"] {
         assert!(Instant::now() < deadline, "records sent without acknowledgement did not arrive");
     }
+}
+
+#[test]
+fn records_and_transactions_come_through_when_everything_is_synced_before_it_is_acknowledged() {
+    let mut broker = Broker::start();
+    drop(broker.running.take());
+    let fsync = "always".parse().unwrap();
+    broker.running = Some(serve(Options { fsync, ..broker.options() }).unwrap());
+    broker.create_topic("t", 1);
+    send(&broker.producer(&[]), "t", 0, &["plain"]);
+    let producer = broker.transactional("tx");
+    producer.begin_transaction().unwrap();
+    send(&producer, "t", 0, &["committed"]);
+    producer.commit_transaction(PATIENCE).unwrap();
+    assert_eq!(values(&broker.read("t", 0, 0, "read_committed")), ["plain", "committed"]);
+    assert_eq!(
+        "sometimes".parse::<Fsync>(),
+        Err("fsync is \"sometimes\"; use always, interval or never".to_owned())
+    );
 }
