@@ -89,6 +89,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_code_has_a_page_that_says_what_happened_and_what_to_do() {
+        let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/incidents");
+        let index = std::fs::read_to_string(docs.join("README.md")).unwrap();
+        for code in Code::ALL {
+            let page = std::fs::read_to_string(docs.join(format!("{code}.md"))).unwrap();
+            assert!(page.starts_with(&format!("# {code}: {}\n", code.title())), "{code}: {page}");
+            for part in ["**Cause.**", "**What Pelton did.**", "**What to do.**"] {
+                assert!(page.contains(part), "{code} has no {part}");
+            }
+            assert!(
+                index.contains(&format!("| [{code}]({code}.md) | {} |", code.title())),
+                "{code} is not listed"
+            );
+        }
+    }
+
+    #[test]
     fn codes_are_distinct_and_found_by_number() {
         for code in Code::ALL {
             assert_eq!(Code::from_number(code.number()), Some(*code));
