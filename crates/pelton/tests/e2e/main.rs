@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod dev;
+mod driver;
 mod endpoints;
 mod outage;
 mod refusals;
