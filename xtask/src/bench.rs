@@ -21,6 +21,8 @@ const IDLE: &str = "1500ms";
 pub enum Command {
     /// Records per CPU-second of a bare client loop and of pipelines that copy a topic.
     Copy(Copy),
+    /// Time of the planner for 1,000 workers and 10,000 tasks.
+    Planner,
 }
 
 /// What `cargo xtask bench copy` may be told.
@@ -45,8 +47,13 @@ pub struct Copy {
 
 /// Measures.
 pub fn run(command: &Command) -> Result<(), String> {
-    let Command::Copy(options) = command;
-    copy(options)
+    match command {
+        Command::Copy(options) => copy(options),
+        Command::Planner => {
+            let example = ["run", "--release", "--package", "pelton-coordinator", "--example", "planner"];
+            shell::run(&mut shell::cargo(example))
+        }
+    }
 }
 
 fn copy(options: &Copy) -> Result<(), String> {

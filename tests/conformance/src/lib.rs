@@ -25,25 +25,29 @@ pub use target::Target;
 /// Makes two tests of each function named: `NAME::embedded` and `NAME::kafka`, and the constant `CASES` for the
 /// check that [`not_yet::NOT_YET`] names only what exists.
 ///
-/// After `java:` the one on Kafka is ignored, as it costs minutes to learn that Kafka's tools work with Kafka. Run it
-/// after a change of the case: `cargo test -p pelton-conformance -- --ignored`.
+/// After `java:` there is only the embedded one: it costs minutes to learn that Kafka's tools work with Kafka.
 #[macro_export]
 macro_rules! conform {
     (java: $($name:ident),+ $(,)?) => {
-        $crate::conform!(@ #[ignore = "Kafka's tools work with Kafka"] $($name),+);
+        $crate::conform!(@cases $($name),+);
+        $(mod $name {
+            #[test]
+            fn embedded() {
+                $crate::target::on_embedded(module_path!(), super::$name);
+            }
+        })+
+    };
+    (@cases $($name:ident),+) => {
+        pub const CASES: &[&str] = &[$(concat!(module_path!(), "::", stringify!($name))),+];
     };
     ($($name:ident),+ $(,)?) => {
-        $crate::conform!(@ #[doc = "On the real one."] $($name),+);
-    };
-    (@ #[$attribute:meta] $($name:ident),+) => {
-        pub const CASES: &[&str] = &[$(concat!(module_path!(), "::", stringify!($name))),+];
+        $crate::conform!(@cases $($name),+);
         $(mod $name {
             #[test]
             fn embedded() {
                 $crate::target::on_embedded(module_path!(), super::$name);
             }
             #[test]
-            #[$attribute]
             fn kafka() {
                 $crate::target::on_kafka(super::$name);
             }

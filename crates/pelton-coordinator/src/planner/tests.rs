@@ -190,30 +190,3 @@ fn a_task_somebody_placed_by_hand_stays_while_another_can_go() {
     let moved = Cluster { workers, tasks }.plan().moves;
     assert_eq!(moved, vec![Move { task: 2, from: 0, to: 1 }]);
 }
-
-/// Prints; run with `cargo test --release -p pelton-coordinator -- --ignored --nocapture planner`.
-#[test]
-#[ignore = "prints a measurement"]
-fn a_thousand_workers_and_ten_thousand_tasks() {
-    let workers: Vec<_> =
-        (0..1000u16).map(|id| WorkerFacts { id, capacity: 16, draining: id % 50 == 0 }).collect();
-    for (name, groups) in [("one pipeline", 1), ("100 pipelines", 100), ("10,000 pipelines", 10_000)] {
-        for (state, held) in
-            [("none held", 0), ("half held", 5_000), ("all held by half of the workers", 10_000)]
-        {
-            let tasks: Vec<_> = (0..10_000u32)
-                .map(|id| TaskFacts {
-                    id,
-                    group: id % groups,
-                    held_by: (id < held).then_some((id % 500) as u16),
-                    load: f64::from(id % 97) / 97.0,
-                    pinned: false,
-                })
-                .collect();
-            let at = std::time::Instant::now();
-            let plan = plan(&workers, &tasks);
-            let (grants, moves) = (plan.grants.len(), plan.moves.len());
-            println!("{name}, {state}: {grants} grants, {moves} moves in {:?}", at.elapsed());
-        }
-    }
-}
