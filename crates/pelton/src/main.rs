@@ -6,6 +6,7 @@ mod components;
 mod dev;
 mod exit;
 mod fleet;
+mod idle;
 mod lifeline;
 mod output;
 mod roles;

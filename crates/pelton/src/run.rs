@@ -5,6 +5,7 @@ use crate::{
     components::{Surroundings, registry},
     dev::Totals,
     exit::{Exit, Failure},
+    idle::IdleTimer,
     output,
     roles::{Endpoints, worker::host_options},
     settings::{Node, start_telemetry},
@@ -69,13 +70,13 @@ pub async fn run(node: &Node, args: RunArgs) -> Result<(), Failure> {
     for document in &definitions.documents {
         local.start(document, &registry, &context).await.map_err(refused)?;
     }
-    let mut idle = args.until_idle.map(|after| Idle { after, since: None, seen: 0 });
+    let mut idle = args.until_idle.map(IdleTimer::new);
     loop {
         local.attend(TICK).await;
         if local.ended() || !local.failures().is_empty() {
             break;
         }
-        if idle.as_mut().is_some_and(|idle| idle.observe(&local.snapshots(), Instant::now())) {
+        if idle.as_mut().is_some_and(|timer| is_idle(timer, &local.snapshots())) {
             break;
         }
         if *shutdown.borrow() {
@@ -118,23 +119,10 @@ fn refused(e: LocalError) -> Failure {
     }
 }
 
-/// Drained, and nothing moved, for a while.
-struct Idle {
-    after: Duration,
-    since: Option<Instant>,
-    seen: u64,
-}
-
-impl Idle {
-    fn observe(&mut self, tasks: &[TaskSnapshot], now: Instant) -> bool {
-        let seen = tasks.iter().map(|t| t.account.records_in).sum();
-        let moved = std::mem::replace(&mut self.seen, seen) != seen;
-        if moved || tasks.is_empty() || !tasks.iter().all(TaskSnapshot::drained) {
-            self.since = None;
-            return false;
-        }
-        now.duration_since(*self.since.get_or_insert(now)) >= self.after
-    }
+/// Look at the tasks; true once they have been idle long enough.
+fn is_idle(timer: &mut IdleTimer, tasks: &[TaskSnapshot]) -> bool {
+    let counts = tasks.iter().map(|t| t.account.records_in).collect();
+    timer.observe(counts, tasks.iter().all(TaskSnapshot::drained), tokio::time::Instant::now())
 }
 
 fn totals(tasks: &[TaskSnapshot], feeds: &[PipelineName], elapsed: Duration) -> Totals {

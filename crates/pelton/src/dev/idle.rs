@@ -1,33 +1,13 @@
-//! When is everything done?
+//! When is a cluster done?
 
+use crate::idle::IdleTimer;
 use pelton_proto::v1;
-use std::time::Duration;
 use tokio::time::Instant;
 
-/// Says when every input has been drained for a while, without a record moving.
-pub struct IdleTimer {
-    after: Duration,
-    since: Option<Instant>,
-    seen: Vec<u64>,
-}
-
-impl IdleTimer {
-    /// Idle means drained for this long.
-    pub fn new(after: Duration) -> Self {
-        Self { after, since: None, seen: Vec::new() }
-    }
-
-    /// Look at the cluster; true once it has been idle long enough.
-    pub fn observe(&mut self, pipelines: &[v1::Pipeline], now: Instant) -> bool {
-        let counts: Vec<u64> = pipelines.iter().map(|p| p.account.unwrap_or_default().records_in).collect();
-        let moved = counts != self.seen;
-        self.seen = counts;
-        if moved || pipelines.is_empty() || !pipelines.iter().all(drained) {
-            self.since = None;
-            return false;
-        }
-        now.duration_since(*self.since.get_or_insert(now)) >= self.after
-    }
+/// Look at the cluster; true once it has been idle long enough.
+pub fn observe(timer: &mut IdleTimer, pipelines: &[v1::Pipeline], now: Instant) -> bool {
+    let counts = pipelines.iter().map(|p| p.account.unwrap_or_default().records_in).collect();
+    timer.observe(counts, pipelines.iter().all(drained), now)
 }
 
 /// Everything there was is read, written and committed.
@@ -52,6 +32,7 @@ fn drained(p: &v1::Pipeline) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn pipeline(records: u64, lag: i64) -> v1::Pipeline {
         v1::Pipeline {
@@ -67,18 +48,18 @@ mod tests {
         let mut timer = IdleTimer::new(Duration::from_secs(3));
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
-        assert!(!timer.observe(&[pipeline(0, 5)], at(0)), "there is lag");
-        assert!(!timer.observe(&[pipeline(5, 0)], at(1)), "records moved");
-        assert!(!timer.observe(&[pipeline(5, 0)], at(2)));
-        assert!(!timer.observe(&[pipeline(6, 0)], at(4)), "records moved again");
-        assert!(!timer.observe(&[pipeline(6, 0)], at(5)));
-        assert!(timer.observe(&[pipeline(6, 0)], at(8)));
+        assert!(!observe(&mut timer, &[pipeline(0, 5)], at(0)), "there is lag");
+        assert!(!observe(&mut timer, &[pipeline(5, 0)], at(1)), "records moved");
+        assert!(!observe(&mut timer, &[pipeline(5, 0)], at(2)));
+        assert!(!observe(&mut timer, &[pipeline(6, 0)], at(4)), "records moved again");
+        assert!(!observe(&mut timer, &[pipeline(6, 0)], at(5)));
+        assert!(observe(&mut timer, &[pipeline(6, 0)], at(8)));
     }
 
     #[test]
     fn an_unknown_lag_is_not_idle() {
         let mut timer = IdleTimer::new(Duration::ZERO);
-        assert!(!timer.observe(&[pipeline(0, -1)], Instant::now()));
-        assert!(!timer.observe(&[], Instant::now()));
+        assert!(!observe(&mut timer, &[pipeline(0, -1)], Instant::now()));
+        assert!(!observe(&mut timer, &[], Instant::now()));
     }
 }

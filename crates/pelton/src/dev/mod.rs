@@ -12,11 +12,11 @@ use crate::{
     client::{Client, ask},
     exit::{Exit, Failure},
     fleet::{self, Process, Workers},
+    idle::IdleTimer,
     output, signals,
     verbs::{apply::submit, validate},
 };
 use home::Home;
-use idle::IdleTimer;
 use pelton_proto::v1;
 use std::{
     io::IsTerminal,
@@ -197,7 +197,7 @@ async fn watch(
             if let Some(stopped) = account::stopped(&pipelines) {
                 return Err(Failure::new(Exit::Invariant, stopped));
             }
-            if timer.observe(&pipelines, Instant::now()) {
+            if idle::observe(timer, &pipelines, Instant::now()) {
                 screen.draw(&pipelines, &workers, true);
                 return Ok(());
             }
