@@ -143,18 +143,6 @@ fn start_failure(name: &str, log: &str, status: &str, file: &Path) -> String {
     format!("the {name} did not start ({status}); the end of {}:\n  {shown}", file.display())
 }
 
-/// CPU time of the children that have ended and were waited for, seconds, user and system.
-pub fn cpu_seconds_of_ended() -> f64 {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: `usage` is a valid place for a rusage, and zeroes are a valid value of it should the call fail.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
-}
-
 /// Worker processes that are started again when they end.
 pub struct Workers {
     logs: PathBuf,

@@ -19,7 +19,7 @@ use pelton_types::{Account, PipelineName};
 use pelton_worker::{
     Host, HostOptions, Worker,
     local::{Local, LocalError},
-    usage,
+    usage::CpuMeter,
 };
 use std::{
     collections::BTreeMap,
@@ -44,7 +44,7 @@ pub async fn run(node: &Node, args: RunArgs) -> Result<(), Failure> {
     let telemetry = start_telemetry(&settings, "run")?;
     let definitions = validate::read(&args.file, args.models.as_deref())?;
     let shutdown = signals::shutdown()?;
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), CpuMeter::of_process());
     let metrics = Metrics::new("run");
     let health = Health::new();
     let own = &settings.worker;
@@ -95,7 +95,7 @@ pub async fn run(node: &Node, args: RunArgs) -> Result<(), Failure> {
         .filter(|d| d.kind == pelton_config::Kind::Feed)
         .map(pelton_config::Document::name)
         .collect();
-    let totals = totals(&local.snapshots(), &feeds, started.elapsed());
+    let totals = totals(&local.snapshots(), &feeds, started.elapsed(), cpu.seconds());
     local.stop();
     if let Some(endpoints) = endpoints {
         endpoints.abort();
@@ -125,8 +125,8 @@ fn is_idle(timer: &mut IdleTimer, tasks: &[TaskSnapshot]) -> bool {
     timer.observe(counts, tasks.iter().all(TaskSnapshot::drained), tokio::time::Instant::now())
 }
 
-fn totals(tasks: &[TaskSnapshot], feeds: &[PipelineName], elapsed: Duration) -> Totals {
-    let mut totals = Totals { elapsed, cpu_seconds: usage::cpu_seconds(), ..Totals::default() };
+fn totals(tasks: &[TaskSnapshot], feeds: &[PipelineName], elapsed: Duration, cpu_seconds: f64) -> Totals {
+    let mut totals = Totals { elapsed, cpu_seconds, ..Totals::default() };
     let mut by_pipeline: BTreeMap<String, Account> = BTreeMap::new();
     for task in tasks {
         *by_pipeline.entry(task.task.pipeline.to_string()).or_default() += task.account;

@@ -11,13 +11,14 @@ use crate::{
     cli::{DevArgs, Format},
     client::{Client, ask},
     exit::{Exit, Failure},
-    fleet::{self, Process, Workers},
+    fleet::{Process, Workers},
     idle::IdleTimer,
     output, signals,
     verbs::{apply::submit, validate},
 };
 use home::Home;
 use pelton_proto::v1;
+use pelton_worker::usage::CpuMeter;
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
@@ -50,7 +51,7 @@ pub async fn dev(node: &crate::settings::Node, args: DevArgs) -> Result<(), Fail
     refuse_standard_input(&definitions)?;
     let shutdown = signals::shutdown()?;
     let home = Home::open(args.data_dir.as_deref())?;
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), CpuMeter::of_children());
     let mut cluster = Cluster::start(&args, &definitions.folder, &home.path).await?;
     let namespace = pelton_config::DEFAULT_NAMESPACE.to_owned();
     let request = v1::ApplyRequest {
@@ -66,7 +67,7 @@ pub async fn dev(node: &crate::settings::Node, args: DevArgs) -> Result<(), Fail
     let elapsed = started.elapsed();
     // The account is asked for once the last commits are in it.
     let killed = cluster.workers.stop(DRAIN).await;
-    let cpu_seconds = fleet::cpu_seconds_of_ended();
+    let cpu_seconds = cpu.seconds();
     for name in &killed {
         eprintln!(
             "{name} did not finish within {DRAIN:?} and was killed; what it had not committed is read again"
