@@ -13,7 +13,7 @@ use crate::{
     task::{Step, Task, TaskOptions},
 };
 use pelton_checkpoint::Grant;
-use pelton_sdk::{Budget, BuildContext, Registry, Scope, Services, Wake};
+use pelton_sdk::{Background, Budget, BuildContext, Registry, Scope, Services, Wake};
 use pelton_types::{Epoch, Incident, Partition, PipelineName, TaskId};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -157,6 +157,8 @@ pub struct ExecutorOptions {
     pub board: Board,
     /// Counters.
     pub metrics: Metrics,
+    /// Runs what operators wait for.
+    pub background: Background,
 }
 
 struct Running {
@@ -211,6 +213,7 @@ impl Executor {
             wake: wake.clone(),
             models: options.models.clone(),
             services: Services::default(),
+            background: options.background.clone(),
         };
         let scope = Scope { wake: wake.clone(), executor: options.index, queue_bytes: options.queue_bytes };
         let workshop = Workshop::new(options.registry.clone(), context, scope);

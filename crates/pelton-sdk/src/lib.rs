@@ -8,6 +8,7 @@
 //! * [`Source`], [`Sink`], [`Offsets`]: the ends of a stage, made by a [`Connector`];
 //! * [`Registry`]: the components a binary was built with, a plain value handed down from `main`.
 
+mod background;
 mod collector;
 mod ends;
 mod error;
@@ -15,6 +16,7 @@ mod operator;
 mod registry;
 mod wake;
 
+pub use background::Background;
 pub use collector::{Collector, Failed};
 pub use ends::{
     BoxFuture, Budget, Committed, Connector, ConnectorFactory, Lag, Offsets, Polled, Pushed, Scope, Sink,

@@ -1,7 +1,7 @@
 //! Operators and how they are made.
 
-use crate::{Collector, OptionError, Wake};
-use pelton_types::Batch;
+use crate::{Background, Collector, OptionError, Wake};
+use pelton_types::{Batch, Offset, Partition};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{
@@ -35,6 +35,14 @@ pub trait Operator: Send {
         0
     }
 
+    /// The lowest offset among the records held of this partition, `None` when none of it is held. A commit goes no
+    /// further than that, so that what is held is read again after a crash. An operator that does not say so holds
+    /// commits up until it holds nothing.
+    fn floor(&self, partition: &Partition) -> Option<Offset> {
+        let _ = partition;
+        (self.held() > 0).then_some(Offset::MIN)
+    }
+
     /// Room for more. While false the runtime gives no batch; wake when it changes.
     fn ready(&self) -> bool {
         true
@@ -47,6 +55,10 @@ pub trait OperatorFactory: Send + Sync {
     fn name(&self) -> &'static str;
     /// What it does, in one line.
     fn summary(&self) -> &'static str;
+    /// Its page for users, Markdown: what it does, its options as a table, an example.
+    fn help(&self) -> &'static str {
+        self.summary()
+    }
     /// JSON Schema of the value under the key.
     fn schema(&self) -> schemars::Schema;
     /// Find all mistakes, without side effects.
@@ -73,12 +85,19 @@ pub struct BuildContext {
     pub models: PathBuf,
     /// What the operators of one executor share, such as loaded models.
     pub services: Services,
+    /// Runs what an operator waits for, such as calls over the network, beside the executors.
+    pub background: Background,
 }
 
 impl BuildContext {
     /// For checks, tests and tools: no executor to wake, nothing shared.
     pub fn detached(models: impl Into<PathBuf>) -> Self {
-        Self { wake: Wake::none(), models: models.into(), services: Services::default() }
+        Self {
+            wake: Wake::none(),
+            models: models.into(),
+            services: Services::default(),
+            background: Background::none(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use pelton_runtime::{
     Board, Command, EventSink, Executor, ExecutorHandle, ExecutorOptions, Metrics, StagePlan, Step,
     executor::AssignedPartitions, spawn, tap::Tap,
 };
-use pelton_sdk::{Budget, Registry, Wake};
+use pelton_sdk::{Background, Budget, Registry, Wake};
 use pelton_types::{Epoch, PipelineName, TaskId};
 use std::{
     collections::HashMap,
@@ -37,6 +37,8 @@ pub struct HostOptions {
     pub events: EventSink,
     /// Commits fall on multiples of their interval after this moment.
     pub origin: Instant,
+    /// Runs what operators wait for, such as calls over the network.
+    pub background: Background,
 }
 
 /// See the module.
@@ -228,5 +230,6 @@ fn executor_options(
         events: options.events.clone(),
         board: board.clone(),
         metrics: options.metrics.clone(),
+        background: options.background.clone(),
     }
 }

@@ -516,6 +516,7 @@ mod tests {
             metrics: Metrics::detached(),
             events,
             origin: std::time::Instant::now(),
+            background: pelton_sdk::Background::none(),
         });
         let options = WorkerOptions {
             id: "w".into(),

@@ -74,7 +74,7 @@ fn build(options: &Value, context: &BuildContext) -> Result<Infer, Vec<OptionErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pelton_sdk::{Collector, Services, Wake};
+    use pelton_sdk::{Collector, Wake};
     use pelton_types::{Batch, Partition, Record, Span};
     use std::{path::Path, thread, time::Instant};
 
@@ -98,7 +98,7 @@ mod tests {
     fn two_tasks_of_an_executor_fill_one_batch_and_the_model_goes_with_the_last() {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits");
         let context =
-            BuildContext { wake: Wake::thread(thread::current()), models, services: Services::default() };
+            BuildContext { wake: Wake::thread(thread::current()), ..BuildContext::detached(models) };
         let options = serde_json::json!({
             "model": "digits", "input": {"field": ".pixels"}, "output": {"label": ".label"},
             "maxBatch": 64, "maxDelay": "10s",

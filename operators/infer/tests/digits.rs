@@ -20,7 +20,11 @@ fn examples() -> PathBuf {
 }
 
 fn context(services: &Services) -> BuildContext {
-    BuildContext { wake: Wake::thread(thread::current()), models: examples(), services: services.clone() }
+    BuildContext {
+        wake: Wake::thread(thread::current()),
+        services: services.clone(),
+        ..BuildContext::detached(examples())
+    }
 }
 
 fn options() -> Value {

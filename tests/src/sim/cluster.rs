@@ -462,6 +462,7 @@ async fn live(options: WorkerOptions, registry: Registry, told: watch::Receiver<
         metrics: Metrics::detached(),
         events,
         origin: tokio::time::Instant::now().into_std(),
+        background: pelton_sdk::Background::none(),
     });
     let executor = tokio::task::spawn_local(executor);
     let context = BuildContext::detached(".");

@@ -398,6 +398,7 @@ impl Bench {
             events: Arc::new(move |event| sink.lock().unwrap().push(event)),
             board: board.clone(),
             metrics: Metrics::detached(),
+            background: pelton_sdk::Background::none(),
         };
         let (executor, handle) = Executor::new(options, Wake::none());
         Bench { queue: queue.clone(), executor, handle, events, board, now }

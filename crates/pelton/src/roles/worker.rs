@@ -12,7 +12,7 @@ use crate::{
 use pelton_config::settings::WorkerSettings;
 use pelton_proto::link;
 use pelton_runtime::Metrics as TaskMetrics;
-use pelton_sdk::BuildContext;
+use pelton_sdk::{Background, BuildContext};
 use pelton_telemetry::{Health, Metrics, Router};
 use pelton_worker::{Dial, Host, HostOptions, Worker, WorkerOptions};
 use serde_json::json;
@@ -94,7 +94,14 @@ pub fn host_options(
         metrics: TaskMetrics::register(metrics).map_err(|e| Failure::unexpected(e.to_string()))?,
         events,
         origin: Instant::now(),
+        background: background(),
     })
+}
+
+/// Operators' calls run on the process's own runtime, beside the executors.
+fn background() -> Background {
+    let runtime = tokio::runtime::Handle::current();
+    Background::new(move |work| drop(runtime.spawn(work)))
 }
 
 /// The memory budget: as set, or from the container's limit.
