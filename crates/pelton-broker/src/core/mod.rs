@@ -5,20 +5,22 @@
 //! the store has already taken. Live requests and recovery go through the same `apply`, so what a restart
 //! rebuilds is what was there before.
 
+mod change;
 pub mod compaction;
 pub mod config;
 mod entry;
-mod expiry;
-mod groups;
 pub mod members;
+mod offsets;
 mod partition;
+mod produce;
 mod producer;
 pub mod retention;
 mod state;
+mod topics;
 mod transactions;
 
 pub use entry::{CommittedOffset, Entry, GroupOffset, LogId, TopicConfig};
-pub use groups::Groups;
+pub use offsets::Groups;
 pub use partition::{AbortedRange, Admission, Isolation, Partition};
 pub use producer::ProducerInfo;
 pub use state::{State, Topic};

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::checkpoint::Checkpoint;
-use super::segment::{Segment, Window};
+use super::segment::Segment;
+use super::window::Window;
 use crate::batch::{self, BatchHeader, HEADER_LEN};
 use crate::core::LogId;
 use crate::core::compaction::{Compaction, Kept};

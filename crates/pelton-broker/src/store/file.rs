@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::journal::Journal;
 use super::log::Log;
-use super::segment::FileRange;
+use super::range::FileRange;
 use super::{Located, NewSegment, Replayed, SegmentReader, SegmentStore, Wanted};
 use crate::batch::{Batch, MAX_BATCH_BYTES};
 use crate::core::config::TopicSettings;

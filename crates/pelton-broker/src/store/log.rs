@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, INDEX, UNFINISHED};
 use super::compact::{CLEAN, NewSegment, SegmentReader};
-use super::segment::{FileRange, Scan, Segment};
+use super::range::FileRange;
+use super::recover::Scan;
+use super::segment::Segment;
 use super::{Located, SegmentInfo, Wanted};
 use crate::batch::{Batch, BatchHeader};
 

@@ -6,7 +6,10 @@ mod file;
 mod journal;
 mod log;
 mod memory;
+mod range;
+mod recover;
 mod segment;
+mod window;
 
 use std::io;
 

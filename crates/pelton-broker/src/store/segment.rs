@@ -2,89 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
 use super::compact::SegmentReader;
-use super::{ByteRange, Located, SegmentInfo, Wanted};
-use crate::batch::{self, Batch, BatchError, BatchHeader, HEADER_LEN};
-
-/// Bytes read at once while scanning a segment.
-const SCAN_BYTES: usize = 1024 * 1024;
-
-/// A piece of a segment file.
-#[derive(Debug, Clone)]
-pub struct FileRange {
-    file: Arc<File>,
-    position: u64,
-    len: usize,
-    /// Set for bytes that this process neither wrote nor checked: where they lie, to name damage.
-    unchecked: Option<Unchecked>,
-}
-
-/// Where bytes lie that are checked before they are given to anybody.
-#[derive(Debug, Clone)]
-struct Unchecked {
-    path: Arc<Path>,
-    /// Offset of the first batch.
-    base: i64,
-}
-
-impl ByteRange for FileRange {
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn read_into(&self, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(out, self.position)?;
-        match &self.unchecked {
-            Some(unchecked) => check_batches(out, self.position, unchecked),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A byte that changed on the disk is found before it is sent to anybody.
-fn check_batches(bytes: &[u8], position: u64, unchecked: &Unchecked) -> io::Result<()> {
-    let (mut at, mut expected) = (0, unchecked.base);
-    while at < bytes.len() {
-        let rest = &bytes[at..];
-        let length = if rest.len() < HEADER_LEN { None } else { batch::claimed_length(rest) };
-        let batch = length.and_then(|length| rest.get(..length)).unwrap_or(rest);
-        let is_first = at == 0;
-        let checked = BatchHeader::check_stored(batch).and_then(|header| match header.base_offset {
-            says if says < expected || (is_first && says > expected) => {
-                Err(BatchError::Offset { says, expected })
-            }
-            _ => Ok(header.next_offset()),
-        });
-        match checked {
-            Ok(next) => expected = next,
-            Err(error) => {
-                let damage = Damage { position: position + at as u64, offset: expected, error };
-                let text = format!("{}: {damage}", unchecked.path.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-            }
-        }
-        at += batch.len();
-    }
-    Ok(())
-}
-
-/// Words for a damaged batch: where it is, which offset it has, and what is wrong.
-struct Damage {
-    position: u64,
-    offset: i64,
-    error: BatchError,
-}
-
-impl std::fmt::Display for Damage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "damaged batch at byte {}, offset {}: {}", self.position, self.offset, self.error)
-    }
-}
+use super::range::{FileRange, Unchecked};
+use super::{Located, SegmentInfo, Wanted};
+use crate::batch::{Batch, BatchHeader};
 
 /// 24 bytes a batch: an index of a million batches costs 24 MB.
 #[derive(Debug, Clone, Copy)]
@@ -97,31 +22,22 @@ struct IndexEntry {
     max_timestamp: i64,
 }
 
-/// How carefully to look at a segment when opening it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scan {
-    /// A full segment: the headers must chain up to the end of the file.
-    Headers,
-    /// The segment that was written last: check every CRC, cut what a crash left half written.
-    CheckAndCut,
-}
-
 /// A segment file and its index.
 #[derive(Debug)]
 pub struct Segment {
-    file: Arc<File>,
-    path: Arc<Path>,
-    base: i64,
-    next: i64,
-    size: u64,
+    pub(super) file: Arc<File>,
+    pub(super) path: Arc<Path>,
+    pub(super) base: i64,
+    pub(super) next: i64,
+    pub(super) size: u64,
     index: Vec<IndexEntry>,
     /// Times of the first batch and the newest record, markers included.
     first_ms: Option<i64>,
     newest_ms: Option<i64>,
     /// Bytes before this were neither written nor checked by this process.
-    checked_from: u64,
+    pub(super) checked_from: u64,
     /// Bytes before this are in the checkpoint.
-    checkpointed: u64,
+    pub(super) checkpointed: u64,
 }
 
 impl Segment {
@@ -155,147 +71,6 @@ impl Segment {
             newest_ms,
             checked_from: 0,
             checkpointed: 0,
-        }
-    }
-
-    /// Opens a segment and gives every batch in it to `visit`. What its checkpoint covers is believed.
-    ///
-    /// # Errors
-    /// The file cannot be read, or a full segment is damaged.
-    pub fn open(
-        path: PathBuf,
-        base: i64,
-        scan: Scan,
-        visit: &mut dyn FnMut(BatchHeader),
-    ) -> io::Result<Self> {
-        let file = File::options().read(true).append(true).open(&path)?;
-        let end = file.metadata()?.len();
-        let mut segment = Self::empty(file, path, base);
-        segment.take_checkpoint(end, visit);
-        let mut window = Window::new();
-        while let Some(header) = segment.batch_at_end(&mut window, end, scan)? {
-            segment.note(&header);
-            visit(header);
-        }
-        if segment.size < end {
-            segment.cut(end, scan)?;
-        }
-        Ok(segment)
-    }
-
-    fn take_checkpoint(&mut self, end: u64, visit: &mut dyn FnMut(BatchHeader)) {
-        let checkpoint = Checkpoint::load(&self.path);
-        if checkpoint.covered > end {
-            tracing::error!(path = %self.path.display(), have_bytes = end, synced_bytes = checkpoint.covered,
-                "a segment is shorter than it was when it was synced; what is there is kept");
-            return;
-        }
-        for header in checkpoint.headers() {
-            self.note(&header);
-            visit(header);
-        }
-        (self.checked_from, self.checkpointed) = (checkpoint.covered, checkpoint.covered);
-    }
-
-    fn cut(&self, end: u64, scan: Scan) -> io::Result<()> {
-        let path = self.path.display();
-        if scan == Scan::Headers {
-            let text = format!(
-                "{path}: damaged at byte {} of {end}; restore the file, or remove it and the later segments \
-                 of this partition to lose their records",
-                self.size
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        tracing::warn!(%path, from_bytes = end, to_bytes = self.size, next_offset = self.next,
-            "cut a batch that was not written completely");
-        self.file.set_len(self.size)
-    }
-
-    /// The batch after the last known one, if a whole and valid one is there.
-    fn batch_at_end(&mut self, window: &mut Window, end: u64, scan: Scan) -> io::Result<Option<BatchHeader>> {
-        let left = usize::try_from(end - self.size).unwrap_or(usize::MAX);
-        if left < HEADER_LEN {
-            return Ok(None);
-        }
-        let head = window.get(&self.file, self.size, HEADER_LEN)?;
-        let Some(length) = batch::claimed_length(head).filter(|length| *length <= left) else {
-            return Ok(None);
-        };
-        // The checkpoint of a full segment may end before the segment does: the rest is checked as well.
-        let found = BatchHeader::check_stored(window.get(&self.file, self.size, length)?);
-        let behind = (self.size + length as u64, left - length);
-        match found {
-            Ok(header) if header.base_offset == self.next => Ok(Some(header)),
-            Ok(header) => {
-                // Compaction leaves gaps; an offset that changed does not fit to what follows.
-                let following = self.batch_at(window, behind)?;
-                let fits = following.is_none_or(|following| following.base_offset >= header.next_offset());
-                if header.base_offset > self.next && header.last_offset_delta >= 0 && fits {
-                    return Ok(Some(header));
-                }
-                let error = BatchError::Offset { says: header.base_offset, expected: self.next };
-                self.damaged_batch(window, behind, scan, error)
-            }
-            Err(error) => self.damaged_batch(window, behind, scan, error),
-        }
-    }
-
-    /// A batch that cannot be right. With a good one behind it, it was complete once and changed later: it stays,
-    /// is named, and is refused to readers. Otherwise it is what a crash left.
-    fn damaged_batch(
-        &mut self,
-        window: &mut Window,
-        behind: (u64, usize),
-        scan: Scan,
-        error: BatchError,
-    ) -> io::Result<Option<BatchHeader>> {
-        let following = self.batch_at(window, behind)?.filter(|following| following.base_offset > self.next);
-        let length = usize::try_from(behind.0 - self.size).unwrap_or(usize::MAX);
-        let head = window.get(&self.file, self.size, HEADER_LEN)?;
-        let Ok(header) = BatchHeader::parse(head) else { return Ok(None) };
-        let last_delta = match following {
-            Some(following) => following.base_offset - self.next - 1,
-            // The last batch of a full segment.
-            None if scan == Scan::Headers && behind.1 == 0 => i64::from(header.last_offset_delta),
-            None => return Ok(None),
-        };
-        let Ok(last_offset_delta) = i32::try_from(last_delta) else { return Ok(None) };
-        if last_offset_delta < 0 {
-            return Ok(None);
-        }
-        let damage = Damage { position: self.size, offset: self.next, error };
-        tracing::error!(path = %self.path.display(), %damage,
-            "a batch changed after it was written; it is refused to readers");
-        self.checked_from = behind.0;
-        // Nothing in it can be believed but its place.
-        Ok(Some(BatchHeader {
-            base_offset: self.next,
-            length,
-            attributes: 0,
-            last_offset_delta,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
-            count: 0,
-            marker: None,
-            ..header
-        }))
-    }
-
-    /// A batch without a fault at a position, with so many bytes left.
-    fn batch_at(
-        &self,
-        window: &mut Window,
-        (position, left): (u64, usize),
-    ) -> io::Result<Option<BatchHeader>> {
-        if left < HEADER_LEN {
-            return Ok(None);
-        }
-        let head = window.get(&self.file, position, HEADER_LEN)?;
-        match batch::claimed_length(head).filter(|length| *length <= left) {
-            Some(length) => Ok(BatchHeader::check_stored(window.get(&self.file, position, length)?).ok()),
-            None => Ok(None),
         }
     }
 
@@ -454,38 +229,6 @@ impl Segment {
     fn length(&self, at: usize) -> usize {
         let end = self.index.get(at + 1).map_or(self.size, |next| u64::from(next.position));
         usize::try_from(end - u64::from(self.index[at].position)).unwrap_or(0)
-    }
-}
-
-/// Part of a file in memory, moving forward.
-pub(super) struct Window {
-    start: u64,
-    bytes: Vec<u8>,
-    /// Bytes to read at once.
-    ahead: usize,
-}
-
-impl Window {
-    pub(super) fn new() -> Self {
-        Self { start: 0, bytes: Vec::new(), ahead: SCAN_BYTES }
-    }
-
-    /// Only headers are looked at, and the next one is this far away: reading ahead may not pay.
-    pub(super) fn stride(&mut self, length: usize) {
-        self.ahead = if length > 16 * 1024 { 0 } else { SCAN_BYTES };
-    }
-
-    /// `len` bytes at `position`, which must all be in the file.
-    pub(super) fn get(&mut self, file: &File, position: u64, len: usize) -> io::Result<&[u8]> {
-        let held = self.start..self.start + self.bytes.len() as u64;
-        if position < held.start || position + len as u64 > held.end {
-            let left = usize::try_from(file.metadata()?.len() - position).unwrap_or(usize::MAX);
-            self.bytes.resize(left.min(len.max(self.ahead)), 0);
-            file.read_exact_at(&mut self.bytes, position)?;
-            self.start = position;
-        }
-        let from = usize::try_from(position - self.start).unwrap_or(0);
-        self.bytes.get(from..from + len).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 

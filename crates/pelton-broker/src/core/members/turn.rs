@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{ClassicGroup, GroupAnswer, JoinAnswer, JoinedMember, Member, Phase, SyncAnswer, Ticket, Waits};
+use super::group::Waits;
+use super::{ClassicGroup, GroupAnswer, JoinAnswer, JoinedMember, Member, Phase, SyncAnswer, Ticket};
 use crate::code::Code;
 use crate::core::entry::Entry;
 use crate::core::{Effect, Plan};

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod ending;
+mod requests;
+
 use super::entry::{CommittedOffset, Entry, GroupOffset};
 use crate::code::Code;
 

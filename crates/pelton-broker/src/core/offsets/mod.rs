@@ -1,5 +1,8 @@
 //! Committed offsets of consumer groups.
 
+mod expiry;
+mod requests;
+
 use std::collections::BTreeMap;
 
 use super::entry::{CommittedOffset, Entry, GroupOffset};
@@ -31,7 +34,11 @@ impl Groups {
     }
 
     /// Partitions whose offset was committed at or before `at_ms`.
-    pub(super) fn committed_by(&self, group: &str, at_ms: i64) -> impl Iterator<Item = (String, i32)> {
+    pub(in crate::core) fn committed_by(
+        &self,
+        group: &str,
+        at_ms: i64,
+    ) -> impl Iterator<Item = (String, i32)> {
         let offsets = self.groups.get(group).into_iter().flatten();
         offsets.filter(move |(_, (_, committed_ms))| *committed_ms <= at_ms).map(|(place, _)| place.clone())
     }
@@ -55,12 +62,17 @@ impl Groups {
         if committed.metadata.len() > MAX_METADATA_BYTES { Err(Code::OffsetMetadataTooLarge) } else { Ok(()) }
     }
 
-    pub(super) fn store(&mut self, group: &str, offsets: impl IntoIterator<Item = GroupOffset>, at_ms: i64) {
+    pub(in crate::core) fn store(
+        &mut self,
+        group: &str,
+        offsets: impl IntoIterator<Item = GroupOffset>,
+        at_ms: i64,
+    ) {
         let stored = self.groups.entry(group.to_owned()).or_default();
         stored.extend(offsets.into_iter().map(|o| ((o.topic, o.partition), (o.committed, at_ms))));
     }
 
-    pub(super) fn delete(&mut self, group: &str, partitions: &[(String, i32)]) {
+    pub(in crate::core) fn delete(&mut self, group: &str, partitions: &[(String, i32)]) {
         if let Some(offsets) = self.groups.get_mut(group) {
             partitions.iter().for_each(|place| {
                 offsets.remove(place);
@@ -68,19 +80,19 @@ impl Groups {
         }
     }
 
-    pub(super) fn remove(&mut self, group: &str) {
+    pub(in crate::core) fn remove(&mut self, group: &str) {
         self.groups.remove(group);
     }
 
     /// Offsets of a deleted topic go with it: a topic of the same name starts afresh.
-    pub(super) fn forget_topic(&mut self, topic: &str) {
+    pub(in crate::core) fn forget_topic(&mut self, topic: &str) {
         for offsets in self.groups.values_mut() {
             offsets.retain(|(name, _), _| name != topic);
         }
     }
 
     /// One entry for all offsets of a group that were committed at the same time.
-    pub(super) fn snapshot(&self) -> impl Iterator<Item = Entry> {
+    pub(in crate::core) fn snapshot(&self) -> impl Iterator<Item = Entry> {
         self.groups.iter().flat_map(|(group, offsets)| {
             let mut by_time: BTreeMap<i64, Vec<GroupOffset>> = BTreeMap::new();
             for ((topic, partition), (committed, at_ms)) in offsets {

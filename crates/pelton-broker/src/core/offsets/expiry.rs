@@ -1,7 +1,7 @@
 //! Offsets nobody came back for.
 
-use super::members::Phase;
-use super::{Effect, Entry, Plan, State};
+use crate::core::members::Phase;
+use crate::core::{Effect, Entry, Plan, State};
 
 impl State {
     /// Removes offsets that are older than `retention_ms` and that nobody uses: of a group without members
@@ -12,7 +12,7 @@ impl State {
         let limit_ms = now_ms.saturating_sub(retention_ms);
         let members = self.members().get(group);
         let phase = self.group_phase(group).unwrap_or(Phase::Empty);
-        let empty_since = members.map_or(0, super::members::ClassicGroup::since_ms);
+        let empty_since = members.map_or(0, crate::core::members::ClassicGroup::since_ms);
         let is_unused = |topic: &str| match phase {
             Phase::Empty => empty_since <= limit_ms,
             Phase::Stable => {
