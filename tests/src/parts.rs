@@ -11,6 +11,12 @@ pub fn kafka() -> Option<String> {
     part("PELTON_TEST_KAFKA", "`cargo xtask infra kafka up` starts one")
 }
 
+/// Folder with the certificates of that Kafka, the addresses of its secured listeners in the file `listeners`, from
+/// `PELTON_TEST_KAFKA_SECURE`. `tests/infra/kafka/README.md` says what is in it.
+pub fn kafka_secure() -> Option<PathBuf> {
+    part("PELTON_TEST_KAFKA_SECURE", "`cargo xtask infra kafka up --secure` prints it").map(PathBuf::from)
+}
+
 /// Name of our image on a Docker engine that answers, from `PELTON_TEST_IMAGE`.
 pub fn image() -> Option<String> {
     part("PELTON_TEST_IMAGE", "`cargo xtask image` builds it")

@@ -89,7 +89,7 @@ fn ci_image() -> Result<Done<String>, String> {
 fn tests(parts: &Parts, strict: bool, totals: &mut Totals) -> Result<(), String> {
     let mut cargo = shell::cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
     if let Some(kafka) = &parts.kafka {
-        cargo.env("PELTON_TEST_KAFKA", &kafka.bootstrap);
+        cargo.env("PELTON_TEST_KAFKA", &kafka.bootstrap).env("PELTON_TEST_KAFKA_SECURE", &kafka.secure);
     }
     if let Some(image) = &parts.image {
         cargo.env("PELTON_TEST_IMAGE", image);

@@ -3,6 +3,7 @@
 use std::io::PipeWriter;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use clap::Subcommand;
@@ -23,9 +24,12 @@ pub enum Command {
 pub enum Switch {
     /// Starts it and prints its address; one that runs is left as it is.
     Up {
-        /// Client port; the next one is taken too.
+        /// Client port; the next one is taken too, and with `--secure` the next seven.
         #[arg(long, default_value_t = 19092)]
         port: u16,
+        /// Listeners with TLS and SASL as well; `PELTON_TEST_KAFKA_SECURE` for tests is the second line printed.
+        #[arg(long)]
+        secure: bool,
     },
     /// Stops it.
     Down {
@@ -38,9 +42,16 @@ pub enum Switch {
 /// Does it.
 pub fn run(command: &Command) -> Result<(), String> {
     match command {
-        Command::Kafka(Switch::Up { port }) => {
-            let address = shell::output(kafka("kafka-up.sh", *port).stdin(Stdio::null()))?;
-            println!("{address}");
+        Command::Kafka(Switch::Up { port, secure }) => {
+            let mut up = kafka("kafka-up.sh", *port);
+            let certificates = if *secure { Some(certificates(*port)?) } else { None };
+            if let Some(dir) = &certificates {
+                up.env("KAFKA_TLS", dir);
+            }
+            println!("{}", shell::output(up.stdin(Stdio::null()))?);
+            if let Some(dir) = certificates {
+                println!("{}", dir.display());
+            }
             Ok(())
         }
         Command::Kafka(Switch::Down { port }) => shell::output(&mut kafka("kafka-down.sh", *port)).map(drop),
@@ -53,11 +64,23 @@ fn kafka(script: &str, port: u16) -> std::process::Command {
     command
 }
 
+/// The folder of certificates for the Kafka on this port. They are made once, so that one that runs keeps its own.
+fn certificates(port: u16) -> Result<PathBuf, String> {
+    let dir = shell::top().join(format!("tests/infra/kafka/.work/kafka-{port}/certificates"));
+    if !dir.join("ca.pem").exists() {
+        let failed = |cause| format!("certificates in {}: {cause}", dir.display());
+        pelton_certificates::write_kit(&dir).map_err(failed)?;
+    }
+    Ok(dir)
+}
+
 /// A Kafka for one run. It ends with this value, and also when this process dies in any way.
 #[derive(Debug)]
 pub struct Kafka {
     /// `host:port` for clients.
     pub bootstrap: String,
+    /// Certificates, and the addresses of its secured listeners: `PELTON_TEST_KAFKA_SECURE`.
+    pub secure: PathBuf,
     // Closed when dropped or when the process ends; a shell outside waits for that and stops the broker.
     _alive: PipeWriter,
 }
@@ -72,7 +95,8 @@ impl Kafka {
                 )));
             }
         }
-        let port = free_pair()?;
+        let port = free_run()?;
+        let secure = certificates(port)?;
         let (ended, alive) = std::io::pipe().map_err(|cause| format!("a pipe: {cause}"))?;
         let mut watcher = shell::program("sh");
         watcher
@@ -84,20 +108,24 @@ impl Kafka {
             watcher.process_group(0).stdin(ended).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         watcher.map_err(|cause| format!("the watcher of Kafka did not start: {cause}"))?;
         let mut up = kafka("kafka-up.sh", port);
-        let bootstrap =
-            shell::output(up.env("KAFKA_FRESH", "1").env("KAFKA_HEAP", "512m").stdin(Stdio::null()))?;
-        Ok(Done::With(Kafka { bootstrap, _alive: alive }))
+        up.env("KAFKA_FRESH", "1").env("KAFKA_HEAP", "512m").env("KAFKA_TLS", &secure);
+        let bootstrap = shell::output(up.stdin(Stdio::null()))?;
+        Ok(Done::With(Kafka { bootstrap, secure, _alive: alive }))
     }
 }
 
-/// A free port whose successor, the controller's, is free as well.
-fn free_pair() -> Result<u16, String> {
+/// Ports that a Kafka takes: its clients', its controller's, and six secured ones.
+const PORTS: u16 = 8;
+
+/// A free port with as many free ones after it as a Kafka takes.
+fn free_run() -> Result<u16, String> {
     for _ in 0..100 {
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|cause| format!("no free port: {cause}"))?;
         let port = listener.local_addr().map_err(|cause| format!("no free port: {cause}"))?.port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if port < u16::MAX - PORTS && (port + 1..port + PORTS).all(is_free) {
             return Ok(port);
         }
     }
-    Err("no two free ports in a row in 100 tries".into())
+    Err(format!("no {PORTS} free ports in a row in 100 tries"))
 }

@@ -6,6 +6,7 @@
 #   KAFKA_PARTITIONS  default partitions                  (default: 8)
 #   KAFKA_FRESH=1     throw the old data away first
 #   KAFKA_SESSION_MS  a start after kill -9 waits this long; too small and a loaded machine fences the broker (default: 3000)
+#   KAFKA_TLS    folder of certificates: starts the secured listeners too, see README.md; they take PORT+2 to PORT+7
 #   KAFKA_JVM, KAFKA_PROPS   extra JVM flags / extra server.properties lines ("a=b\nc=d")
 # Needs: java 17+, maven (first time only), flock (util-linux). Prints the bootstrap address.
 set -euo pipefail
@@ -34,12 +35,14 @@ if [ ! -e "$J/.complete" ]; then
 fi
 
 [ "${KAFKA_FRESH:-0}" = 1 ] && rm -rf "$D/data"
+. "$here/kafka-secure.sh"                                # sets LISTEN, PROTOCOLS, SECURE and SCRAM
 cat >"$D/server.properties" <<P
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$CPORT
-listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CPORT
-advertised.listeners=PLAINTEXT://127.0.0.1:$PORT
+listeners=PLAINTEXT://127.0.0.1:$PORT,CONTROLLER://127.0.0.1:$CPORT$LISTEN
+advertised.listeners=PLAINTEXT://127.0.0.1:$PORT$LISTEN
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT$PROTOCOLS
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$D/data
@@ -63,11 +66,12 @@ log.cleaner.backoff.ms=1000
 message.max.bytes=20000000
 replica.fetch.max.bytes=20000000
 auto.create.topics.enable=true
+$SECURE
 P
 printf '%b\n' "${KAFKA_PROPS:-}" >>"$D/server.properties"
 if [ ! -e "$D/data/meta.properties" ]; then
   rm -rf "$D/data"; mkdir -p "$D/data"
-  java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -cp "$J/*" kafka.tools.StorageTool format -t "$(head -c16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d =)" -c "$D/server.properties" >"$D/format.log" 2>&1 9>&- \
+  java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -cp "$J/*" kafka.tools.StorageTool format -t "$(head -c16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d =)" -c "$D/server.properties" "${SCRAM[@]}" >"$D/format.log" 2>&1 9>&- \
     || { cat "$D/format.log" >&2; exit 1; }
 fi
 : >"$D/log"
