@@ -6,6 +6,7 @@
 //!
 //! * [`Operator`]: batch in, batches out through a [`Collector`];
 //! * [`Source`], [`Sink`], [`Offsets`]: the ends of a stage, made by a [`Connector`];
+//! * [`Reorder`]: the order in which an operator that waits for something hands on its results;
 //! * [`Registry`]: the components a binary was built with, a plain value handed down from `main`.
 
 mod background;
@@ -14,6 +15,7 @@ mod ends;
 mod error;
 mod operator;
 mod registry;
+mod reorder;
 mod wake;
 
 pub use background::Background;
@@ -25,6 +27,7 @@ pub use ends::{
 pub use error::{EndError, ErrorKind, OptionError};
 pub use operator::{BuildContext, Operator, OperatorFactory, OperatorShape, Services, parse_options};
 pub use registry::Registry;
+pub use reorder::{Order, Reorder, Ticket};
 pub use wake::Wake;
 
 pub use pelton_types as types;

@@ -18,7 +18,8 @@ use std::{
 /// from any one thread at a time. Nothing here may block; work above about a millisecond belongs on another thread,
 /// with the records held meanwhile.
 pub trait Operator: Send {
-    /// Work on a batch. Order within the batch must be kept.
+    /// Work on a batch. Order within the batch must be kept. A record made of several carries the lowest of their
+    /// offsets: a commit must not pass any of them before it is stored.
     fn process(&mut self, batch: Batch, out: &mut Collector);
 
     /// Hand on what became ready since, in the order it came in. Returns when to ask again without a wake-up.
@@ -27,7 +28,8 @@ pub trait Operator: Send {
         None
     }
 
-    /// A commit is due: finish what is held as soon as possible (results come through `poll`).
+    /// The task is about to end, or a commit waits because this operator does not name its [`Operator::floor`]: finish
+    /// what is held as soon as possible (results come through `poll`). An ordinary commit does not ask for this.
     fn flush(&mut self) {}
 
     /// Records held: given in, not yet emitted, filtered or failed.
@@ -36,8 +38,9 @@ pub trait Operator: Send {
     }
 
     /// The lowest offset among the records held of this partition, `None` when none of it is held. A commit goes no
-    /// further than that, so that what is held is read again after a crash. An operator that does not say so holds
-    /// commits up until it holds nothing.
+    /// further than that, so that what is held is read again after a crash. It never sinks while the operator lives,
+    /// but for records given later. For an operator that does not say so reading stops at every commit until it holds
+    /// nothing.
     fn floor(&self, partition: &Partition) -> Option<Offset> {
         let _ = partition;
         (self.held() > 0).then_some(Offset::MIN)
