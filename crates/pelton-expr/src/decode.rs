@@ -1,72 +1,172 @@
-//! JSON text of one value to a VRL value, just as `serde_json` would decode it.
+//! What a source reads, as the JSON that a chain works on.
 
-use crate::scan::JsonError;
-use serde::de::DeserializeOwned;
-use std::ops::Range;
-use vrl::value::Value;
+use crate::{
+    csv::{Csv, CsvError},
+    json_text::{self, Kind, KindError},
+    logfmt::{self, LogfmtError},
+    scan::{self, JsonError},
+};
 
-/// Decode the value at `range` of a record that was scanned; `escaped` as the scanner said.
-#[inline]
-pub(crate) fn value(bytes: &[u8], range: Range<usize>, escaped: bool) -> Result<Value, JsonError> {
-    let text = &bytes[range.clone()];
-    match text.first() {
-        Some(b'"') if !escaped => Ok(Value::from(plain_text(&text[1..text.len() - 1]))),
-        Some(b't') => Ok(Value::Boolean(true)),
-        Some(b'f') => Ok(Value::Boolean(false)),
-        Some(b'n') => Ok(Value::Null),
-        _ => match integer(text) {
-            Some(number) => Ok(Value::Integer(number)),
-            None => parse(bytes, range),
-        },
+/// How much of a JSON record is checked where it enters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Utf8 {
+    /// Only what a program reads is checked; bytes that are no UTF-8 pass elsewhere as they came.
+    #[default]
+    Lazy,
+    /// A record that is no UTF-8 fails at the source.
+    Strict,
+}
+
+/// What decoding or encoding made of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Converted {
+    /// The value serves as it is; nothing was appended.
+    Unchanged,
+    /// The new value was appended.
+    Written,
+    /// The value is no record (a CSV header line); nothing was appended.
+    Skipped,
+}
+
+/// A value does not have the form its source says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No text, or no JSON.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// No row of this table.
+    #[error(transparent)]
+    Csv(#[from] CsvError),
+    /// No logfmt line.
+    #[error(transparent)]
+    Logfmt(#[from] LogfmtError),
+    /// The text does not have the type its field is declared with.
+    #[error("field {name}: {error}")]
+    Kind {
+        /// The field.
+        name: String,
+        /// What it holds instead.
+        error: KindError,
+    },
+}
+
+/// Types of fields that would be strings otherwise, by name.
+pub type Kinds = Vec<(String, Kind)>;
+
+/// Turns values into JSON. Values without bytes (tombstones) have no form and are not given to it.
+#[derive(Clone, Debug)]
+pub struct Decoder(Form);
+
+#[derive(Clone, Debug)]
+enum Form {
+    Json(Utf8),
+    Text,
+    Bytes,
+    Csv(Box<Csv>, Kinds),
+    Logfmt(Kinds),
+}
+
+impl Decoder {
+    /// JSON, as it is. Its structure is checked by whoever reads it first.
+    pub fn json(utf8: Utf8) -> Self {
+        Self(Form::Json(utf8))
+    }
+
+    /// Any UTF-8 text: it becomes `{"message": TEXT}`.
+    pub fn text() -> Self {
+        Self(Form::Text)
+    }
+
+    /// Anything, as it is: operators that read JSON will refuse what is none.
+    pub fn bytes() -> Self {
+        Self(Form::Bytes)
+    }
+
+    /// One row of CSV; fields are strings except those in `kinds`.
+    pub fn csv(csv: Csv, kinds: Kinds) -> Self {
+        Self(Form::Csv(Box::new(csv), kinds))
+    }
+
+    /// One logfmt line (`level=info msg="a text" ready`); fields are strings except those in `kinds`, a name alone is
+    /// `true`.
+    pub fn logfmt(kinds: Kinds) -> Self {
+        Self(Form::Logfmt(kinds))
+    }
+
+    /// Whether values are the JSON they become, and nothing is checked: a caller need not ask.
+    pub fn passes_all(&self) -> bool {
+        matches!(self.0, Form::Bytes | Form::Json(Utf8::Lazy))
+    }
+
+    /// Append the JSON of one value to `out`.
+    ///
+    /// # Errors
+    /// The value does not have this form; `out` is as before.
+    pub fn decode(&mut self, value: &[u8], out: &mut Vec<u8>) -> Result<Converted, DecodeError> {
+        let start = out.len();
+        let done = self.append(value, out);
+        if done.is_err() {
+            out.truncate(start);
+        }
+        done
+    }
+
+    fn append(&mut self, value: &[u8], out: &mut Vec<u8>) -> Result<Converted, DecodeError> {
+        match &mut self.0 {
+            Form::Bytes | Form::Json(Utf8::Lazy) => Ok(Converted::Unchanged),
+            Form::Json(Utf8::Strict) => {
+                scan::check_text(value)?;
+                Ok(Converted::Unchanged)
+            }
+            Form::Text => {
+                out.extend_from_slice(br#"{"message":"#);
+                json_text::write_string(out, text(value)?);
+                out.push(b'}');
+                Ok(Converted::Written)
+            }
+            Form::Csv(csv, kinds) => {
+                text(value)?;
+                let Some(row) = csv.read(value)? else { return Ok(Converted::Skipped) };
+                write_fields(out, kinds, row.map(|(name, text)| (name, Some(text))))?;
+                Ok(Converted::Written)
+            }
+            Form::Logfmt(kinds) => {
+                let fields = logfmt::read(text(value)?)?;
+                write_fields(out, kinds, fields.iter().map(|(name, text)| (*name, text.as_deref())))?;
+                Ok(Converted::Written)
+            }
+        }
     }
 }
 
-/// The text of a string or key, given with its quotes.
-pub(crate) fn text(bytes: &[u8], quoted: Range<usize>) -> Result<String, JsonError> {
-    parse(bytes, quoted)
-}
-
-/// Decode with `serde_json`, errors placed within the record.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], range: Range<usize>) -> Result<T, JsonError> {
-    let text = &bytes[range.clone()];
-    serde_json::from_slice(text).map_err(|e| {
-        let line_start: usize =
-            text.split_inclusive(|&c| c == b'\n').take(e.line().saturating_sub(1)).map(<[u8]>::len).sum();
-        let at = range.start + (line_start + e.column().saturating_sub(1)).min(text.len());
-        let what = e.to_string();
-        let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what).to_owned();
-        JsonError::Invalid { at, what }
+fn text(value: &[u8]) -> Result<&str, JsonError> {
+    simdutf8::basic::from_utf8(value).map_err(|_| JsonError::Utf8 {
+        at: std::str::from_utf8(value).map_or_else(|e| e.valid_up_to(), str::len),
     })
 }
 
-/// Bytes between quotes of a record that `scan::check_text` passed, so always UTF-8: checking again is cheaper to reason
-/// about than `unsafe`.
-#[inline]
-pub(crate) fn plain_text(bytes: &[u8]) -> &str {
-    simdutf8::basic::from_utf8(bytes).unwrap_or_default()
-}
-
-/// An integer of up to 18 digits, which is nearly all of them. `-0` is a float to `serde_json`.
-#[inline]
-pub(crate) fn integer(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text.split_first()? {
-        (b'-', digits) => (true, digits),
-        _ => (false, text),
-    };
-    if digits.is_empty() || digits.len() > 18 {
-        return None;
-    }
-    let mut number = 0i64;
-    for &c in digits {
-        let digit = c.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
+/// An object of fields; a field without a text is `true`.
+fn write_fields<'a>(
+    out: &mut Vec<u8>,
+    kinds: &Kinds,
+    fields: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+) -> Result<(), DecodeError> {
+    out.push(b'{');
+    for (n, (name, text)) in fields.enumerate() {
+        if n > 0 {
+            out.push(b',');
         }
-        number = number * 10 + i64::from(digit);
+        json_text::write_string(out, name);
+        out.push(b':');
+        match text {
+            None => out.extend_from_slice(b"true"),
+            Some(text) => {
+                let kind = kinds.iter().find(|(of, _)| of == name).map_or(Kind::String, |(_, kind)| *kind);
+                json_text::write_as(out, kind, text)
+                    .map_err(|error| DecodeError::Kind { name: name.to_owned(), error })?;
+            }
+        }
     }
-    match (negative, number) {
-        (true, 0) => None,
-        (true, n) => Some(-n),
-        (false, n) => Some(n),
-    }
+    out.push(b'}');
+    Ok(())
 }

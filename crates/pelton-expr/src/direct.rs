@@ -4,7 +4,7 @@
 //! not plainly a number, text or boolean on both sides is left to VRL, errors and all, so nothing here has a meaning
 //! of its own.
 
-use crate::{decode, record::Lazy};
+use crate::{record::Lazy, value};
 use vrl::{
     parser::ast::{Container, Expr, Literal, Opcode, QueryTarget, RootExpr, Unary},
     path::{OwnedSegment, PathPrefix},
@@ -136,7 +136,7 @@ fn constant(expr: &Expr, op: Opcode) -> Option<Constant> {
 fn compare(text: &[u8], escaped: bool, op: Opcode, constant: &Constant) -> Option<bool> {
     match constant {
         Constant::Integer(constant) => {
-            let number = decode::integer(text)?;
+            let number = value::integer(text)?;
             match op {
                 Opcode::Ge => Some(number >= *constant),
                 Opcode::Gt => Some(number > *constant),

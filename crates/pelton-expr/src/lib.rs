@@ -6,7 +6,9 @@
 //!
 //! * [`Program::compile_filter`], [`Program::compile_map`]: check a program, all mistakes with their place;
 //! * [`Program::run_filter`], [`Program::run_map`]: run it over one record, with a [`Scratch`] kept for the next;
-//! * [`Path`]: the text of one field, for keys.
+//! * [`Path`]: the text of one field, for keys;
+//! * [`Decoder`], [`Encoder`]: other forms of records (text, CSV, logfmt) to JSON where they enter, and back where they
+//!   leave.
 //!
 //! | a record that | is |
 //! |---|---|
@@ -19,16 +21,26 @@
 //! Programs read no metadata (`%`), and have no functions that leave the worker: `dns_lookup`, `reverse_dns`,
 //! `http_request`, `get_env_var`, `get_hostname` and `log` do not exist. Times without a zone are UTC.
 
+mod csv;
 mod decode;
 mod diagnose;
 mod direct;
+mod encode;
 mod find;
+mod json_text;
+mod logfmt;
 mod path;
 mod program;
 mod record;
 mod scan;
+mod value;
 
+pub use csv::{Csv, CsvError, CsvOptions, CsvOptionsError, CsvWriter};
+pub use decode::{Converted, DecodeError, Decoder, Kinds, Utf8};
 pub use diagnose::CompileError;
+pub use encode::{EncodeError, Encoder};
+pub use json_text::{Kind, KindError};
+pub use logfmt::LogfmtError;
 pub use path::{FieldError, Path, PathError};
 pub use program::{Outcome, Program, Scratch};
 pub use scan::JsonError;

@@ -1,8 +1,8 @@
 //! Where a field is, and its text straight from the bytes.
 
 use crate::{
-    decode,
     scan::{self, JsonError},
+    value,
 };
 use std::{borrow::Cow, fmt, ops::Range, str::FromStr};
 
@@ -63,9 +63,9 @@ impl Path {
             Some(b'n') => Ok(None),
             Some(b'{') => Err(FieldError::NotScalar { path: self.text.clone(), kind: "an object" }),
             Some(b'[') => Err(FieldError::NotScalar { path: self.text.clone(), kind: "an array" }),
-            Some(b'"') if text.contains(&b'\\') => Ok(Some(Cow::Owned(decode::text(bytes, at)?))),
-            Some(b'"') => Ok(Some(Cow::Borrowed(decode::plain_text(&text[1..text.len() - 1])))),
-            _ => Ok(Some(Cow::Borrowed(decode::plain_text(text)))),
+            Some(b'"') if text.contains(&b'\\') => Ok(Some(Cow::Owned(value::text(bytes, at)?))),
+            Some(b'"') => Ok(Some(Cow::Borrowed(value::plain_text(&text[1..text.len() - 1])))),
+            _ => Ok(Some(Cow::Borrowed(value::plain_text(text)))),
         }
     }
 }
@@ -77,7 +77,7 @@ fn find(bytes: &[u8], start: usize, step: &Step) -> Result<Option<Range<usize>>,
         (Step::Field(name), Some(b'{')) => {
             scan::object(bytes, start, |member| {
                 let same = if member.key_escaped {
-                    decode::text(bytes, member.quoted_key())? == *name
+                    value::text(bytes, member.quoted_key())? == *name
                 } else {
                     &bytes[member.key()] == name.as_bytes()
                 };

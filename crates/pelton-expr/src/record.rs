@@ -1,8 +1,8 @@
 //! A record as a VRL target: bytes, the places of the members a program names, and an overlay of what it wrote.
 
 use crate::{
-    decode,
     scan::{self, JsonError, Member},
+    value,
 };
 use std::cell::{OnceCell, RefCell};
 use vrl::{
@@ -54,7 +54,7 @@ impl Index {
         let mut n = 0;
         scan::record(bytes, |member| {
             let hit = if member.key_escaped {
-                let key = decode::text(bytes, member.quoted_key())?;
+                let key = value::text(bytes, member.quoted_key())?;
                 position(slots, key.as_bytes())
             } else {
                 position(slots, &bytes[member.key()])
@@ -107,7 +107,7 @@ impl<'a> Lazy<'a> {
                     index.load(bytes, writes)?;
                 } else {
                     let range = scan::any_record(bytes)?;
-                    root = Some(decode::parse(bytes, range)?);
+                    root = Some(value::parse(bytes, range)?);
                 }
             }
         }
@@ -200,7 +200,7 @@ impl<'a> Lazy<'a> {
         let slot = &self.index.slots[slot];
         let value = slot.value.get_or_init(|| {
             let (member, _) = slot.found?;
-            match decode::value(self.bytes, member.value(), member.escaped) {
+            match value::value(self.bytes, member.value(), member.escaped) {
                 Ok(value) => Some(value),
                 Err(error) => {
                     self.fail(error);
@@ -231,7 +231,7 @@ impl<'a> Lazy<'a> {
             return root;
         }
         self.view.get_or_init(|| {
-            let mut root = match decode::parse::<Value>(self.bytes, 0..self.bytes.len()) {
+            let mut root = match value::parse::<Value>(self.bytes, 0..self.bytes.len()) {
                 Ok(root) => root,
                 Err(error) => {
                     self.fail(error);
