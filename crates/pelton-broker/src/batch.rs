@@ -89,6 +89,8 @@ pub struct BatchHeader {
     pub count: i32,
     /// Set in control batches that end a transaction.
     pub marker: Option<Marker>,
+    /// Epoch of the coordinator that wrote the marker; -1 in other batches.
+    pub coordinator_epoch: i32,
 }
 
 fn be<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -129,9 +131,10 @@ impl BatchHeader {
             base_sequence: i32::from_be_bytes(be(bytes, 53)),
             count: i32::from_be_bytes(be(bytes, 57)),
             marker: None,
+            coordinator_epoch: -1,
         };
         if header.is_control() {
-            header.marker = marker_kind(&bytes[HEADER_LEN..]);
+            header.note_marker(&bytes[HEADER_LEN..]);
         }
         Ok(header)
     }
@@ -161,6 +164,12 @@ impl BatchHeader {
             return Err(BatchError::Checksum);
         }
         Ok(header)
+    }
+
+    fn note_marker(&mut self, record: &[u8]) {
+        if let Some((kind, epoch)) = read_marker(record) {
+            (self.marker, self.coordinator_epoch) = (Some(kind), epoch);
+        }
     }
 
     /// Offset after the last record.
@@ -195,19 +204,24 @@ impl BatchHeader {
     }
 }
 
-/// Reads the key of the first (uncompressed) record of a control batch: version, then 0 abort or 1 commit.
-fn marker_kind(record: &[u8]) -> Option<Marker> {
+/// Reads the first (uncompressed) record of a control batch. Key: version, then 0 abort or 1 commit; value: version,
+/// then the coordinator's epoch.
+fn read_marker(record: &[u8]) -> Option<(Marker, i32)> {
     let mut rest = record;
     skip_varint(&mut rest)?; // length
     rest = rest.get(1..)?; // attributes
     skip_varint(&mut rest)?; // time delta
     skip_varint(&mut rest)?; // offset delta
     skip_varint(&mut rest)?; // key length
-    match rest.get(2..4)? {
-        [0, 0] => Some(Marker::Abort),
-        [0, 1] => Some(Marker::Commit),
-        _ => None,
-    }
+    let kind = match rest.get(2..4)? {
+        [0, 0] => Marker::Abort,
+        [0, 1] => Marker::Commit,
+        _ => return None,
+    };
+    rest = rest.get(4..)?;
+    skip_varint(&mut rest)?; // value length
+    let epoch = rest.get(2..6).map_or(0, |epoch| i32::from_be_bytes(be(epoch, 0)));
+    Some((kind, epoch))
 }
 
 fn skip_varint(rest: &mut &[u8]) -> Option<()> {
@@ -263,12 +277,25 @@ impl Batch {
         out.freeze()
     }
 
-    /// The control batch that ends a transaction of `producer_id`.
+    /// The control batch that ends a transaction of `producer_id`, written by this broker as the coordinator.
     #[must_use]
     pub fn marker(producer_id: i64, producer_epoch: i16, marker: Marker, now_ms: i64) -> Self {
-        // Key: version 0 and the kind; value: version 0 and coordinator epoch 0. Lengths are zigzag varints.
+        Self::marker_of(producer_id, producer_epoch, marker, 0, now_ms)
+    }
+
+    /// The same in the name of a coordinator with this epoch.
+    #[must_use]
+    pub fn marker_of(
+        producer_id: i64,
+        producer_epoch: i16,
+        marker: Marker,
+        coordinator_epoch: i32,
+        now_ms: i64,
+    ) -> Self {
+        // Key: version 0 and the kind; value: version 0 and the coordinator's epoch. Lengths are zigzag varints.
         let kind = u8::from(marker == Marker::Commit);
-        let record = [32, 0, 0, 0, 8, 0, 0, 0, kind, 12, 0, 0, 0, 0, 0, 0, 0];
+        let [a, b, c, d] = coordinator_epoch.to_be_bytes();
+        let record = [32, 0, 0, 0, 8, 0, 0, 0, kind, 12, 0, 0, a, b, c, d, 0];
         Self::build(
             &record,
             1,
@@ -339,7 +366,7 @@ impl Batch {
         bytes.put_slice(records);
         let crc = crc32c::crc32c(&bytes[CRC_FROM..]);
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        let header = BatchHeader {
+        let mut header = BatchHeader {
             base_offset: 0,
             length: bytes.len(),
             attributes,
@@ -350,8 +377,12 @@ impl Batch {
             producer_epoch,
             base_sequence: -1,
             count,
-            marker: if attributes & CONTROL_BIT == 0 { None } else { marker_kind(records) },
+            marker: None,
+            coordinator_epoch: -1,
         };
+        if header.is_control() {
+            header.note_marker(records);
+        }
         let bytes = bytes.freeze();
         Self { header, head: be(&bytes, 0), tail: bytes.slice(HEADER_LEN..) }
     }

@@ -34,6 +34,7 @@ pub enum Code {
     InvalidProducerIdMapping = 49,
     InvalidTransactionTimeout = 50,
     ConcurrentTransactions = 51,
+    TransactionCoordinatorFenced = 52,
     OperationNotAttempted = 55,
     KafkaStorageError = 56,
     NonEmptyGroup = 68,

@@ -1,8 +1,7 @@
 //! Cases of the suite that the embedded broker does not do yet.
 
 /// Test (file and function), and what is missing. Empty it.
-pub const NOT_YET: &[(&str, &str)] =
-    &[("tools::transactions_are_listed_described_and_aborted", "no WriteTxnMarkers, which `abort` sends")];
+pub const NOT_YET: &[(&str, &str)] = &[];
 
 /// Why a case is expected to fail on the embedded broker, if so. `path` starts with the crate's name.
 pub fn reason(path: &str) -> Option<&'static str> {

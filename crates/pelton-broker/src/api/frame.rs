@@ -183,6 +183,7 @@ fn api_of(response: &ResponseKind) -> ApiKey {
         ResponseKind::AddOffsetsToTxn(_) => ApiKey::AddOffsetsToTxn,
         ResponseKind::TxnOffsetCommit(_) => ApiKey::TxnOffsetCommit,
         ResponseKind::EndTxn(_) => ApiKey::EndTxn,
+        ResponseKind::WriteTxnMarkers(_) => ApiKey::WriteTxnMarkers,
         _ => ApiKey::ApiVersions,
     }
 }

@@ -8,6 +8,7 @@ mod fetch;
 mod frame;
 mod groups;
 mod introspect;
+mod markers;
 mod metadata;
 mod offsets;
 mod produce;
@@ -56,6 +57,7 @@ pub const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::AddPartitionsToTxn, 0, 3),
     (ApiKey::AddOffsetsToTxn, 0, 3),
     (ApiKey::EndTxn, 0, 3),
+    (ApiKey::WriteTxnMarkers, 1, 1),
     (ApiKey::TxnOffsetCommit, 0, 3),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::AlterConfigs, 0, 2),
@@ -169,6 +171,7 @@ fn administer<S: SegmentStore>(
         RequestKind::DeleteGroups(r) => ResponseKind::DeleteGroups(groups::delete(broker, r)),
         RequestKind::OffsetDelete(r) => ResponseKind::OffsetDelete(groups::delete_offsets(broker, &r)),
         RequestKind::LeaveGroup(r) => ResponseKind::LeaveGroup(groups::leave(broker, &r, version, now_ms)),
+        RequestKind::WriteTxnMarkers(r) => ResponseKind::WriteTxnMarkers(markers::write(broker, r, now_ms)),
         RequestKind::DescribeProducers(r) => {
             ResponseKind::DescribeProducers(introspect::describe_producers(broker, r))
         }

@@ -114,6 +114,7 @@ fn layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::AddPartitionsToTxn => (3, const { &[STR, I64, I16, array![STR, INTS]] }),
         ApiKey::AddOffsetsToTxn => (3, const { &[STR, I64, I16, STR] }),
         ApiKey::EndTxn => (3, const { &[STR, I64, I16, I8] }),
+        ApiKey::WriteTxnMarkers => (1, const { &[array![I64, I16, I8, array![STR, INTS], I32]] }),
         ApiKey::TxnOffsetCommit => (
             3,
             const {

@@ -22,8 +22,9 @@ impl State {
     pub fn apply_batch(&mut self, log: LogId, header: &BatchHeader) {
         if let Some(core) = self.partitions.get_mut(&log) {
             core.apply(header);
-            // Ids in the logs were handed out, even if the journal lost its tail in a power cut.
-            if header.producer_id >= 0 {
+            // Ids in the logs were handed out, even if the journal lost its tail in a power cut. A client can make up
+            // any: one near the end of all numbers says nothing.
+            if (0..i64::MAX / 2).contains(&header.producer_id) {
                 self.transactions.take_producer_id(header.producer_id);
             }
         }

@@ -24,7 +24,7 @@ pub use offsets::Groups;
 pub use partition::{AbortedRange, Admission, Isolation, Partition};
 pub use producer::ProducerInfo;
 pub use state::{State, Topic};
-pub use transactions::{Transaction, Transactions, TxnStatus};
+pub use transactions::{Transaction, Transactions, TxnStatus, WantedMarker};
 
 use crate::batch::Batch;
 

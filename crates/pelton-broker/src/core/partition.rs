@@ -165,6 +165,19 @@ impl Partition {
         Ok(Admission::Append(self.next_offset))
     }
 
+    /// Decides about a marker that does not come from this broker's own coordinator.
+    ///
+    /// # Errors
+    /// An older epoch of the producer or of a coordinator.
+    pub fn admit_marker(&self, producer_id: i64, epoch: i16, coordinator_epoch: i32) -> Result<(), Code> {
+        if producer_id < 0 || epoch < 0 {
+            return Err(Code::InvalidProducerEpoch);
+        }
+        self.producers
+            .get(&producer_id)
+            .map_or(Ok(()), |producer| producer.check_marker(epoch, coordinator_epoch))
+    }
+
     /// Takes note of a batch that is in the log.
     pub fn apply(&mut self, header: &BatchHeader) {
         self.next_offset = self.next_offset.max(header.next_offset());

@@ -39,12 +39,13 @@ pub struct Producer {
     sent: VecDeque<Sent>,
     /// Time of the last batch, milliseconds since 1970.
     last_ms: i64,
-    has_marker: bool,
+    /// Of who wrote the last marker; -1 before the first.
+    coordinator_epoch: i32,
 }
 
 impl Producer {
     pub(super) fn new(epoch: i16) -> Self {
-        Self { epoch, sent: VecDeque::new(), last_ms: -1, has_marker: false }
+        Self { epoch, sent: VecDeque::new(), last_ms: -1, coordinator_epoch: -1 }
     }
 
     /// What administrators see of it.
@@ -54,7 +55,7 @@ impl Producer {
             epoch: self.epoch,
             last_sequence: self.sent.back().map_or(-1, |sent| sent.last_sequence),
             last_ms: self.last_ms,
-            coordinator_epoch: if self.has_marker { 0 } else { -1 },
+            coordinator_epoch: self.coordinator_epoch,
             open_from: open_from.unwrap_or(-1),
         }
     }
@@ -94,14 +95,25 @@ impl Producer {
         }
     }
 
+    /// Whether a marker of this producer epoch, from a coordinator of that epoch, may follow.
+    pub(super) fn check_marker(&self, epoch: i16, coordinator_epoch: i32) -> Result<(), Code> {
+        if epoch < self.epoch {
+            return Err(Code::InvalidProducerEpoch);
+        }
+        if coordinator_epoch < self.coordinator_epoch {
+            return Err(Code::TransactionCoordinatorFenced);
+        }
+        Ok(())
+    }
+
     /// Remembers a batch that is in the log. A marker moves the epoch only.
     pub(super) fn apply(&mut self, header: &BatchHeader) {
         if header.producer_epoch > self.epoch {
-            *self = Self::new(header.producer_epoch);
+            *self = Self { coordinator_epoch: self.coordinator_epoch, ..Self::new(header.producer_epoch) };
         }
         self.last_ms = header.max_timestamp;
         if header.is_control() {
-            self.has_marker = true;
+            self.coordinator_epoch = self.coordinator_epoch.max(header.coordinator_epoch);
             return;
         }
         if self.sent.len() == REMEMBERED_BATCHES {

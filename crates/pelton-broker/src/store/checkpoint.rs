@@ -1,7 +1,7 @@
 //! Checkpoints of segments: the headers of their batches in a small file, so that a start need not read them.
 //!
 //! ```text
-//! <first offset>.idx   "PBX1", bytes covered (u64), batches (u32), 53 bytes for each, crc32c of all before
+//! <first offset>.idx   "PBX2", bytes covered (u64), batches (u32), 57 bytes for each, crc32c of all before
 //! ```
 //! A checkpoint is written after the bytes it covers were synced. A start believes it, and checks only what
 //! lies behind; without one, or with a damaged one, it reads the segment itself.
@@ -13,9 +13,9 @@ use std::path::Path;
 use super::compact::SegmentReader;
 use crate::batch::{BatchHeader, Marker};
 
-const MAGIC: [u8; 4] = *b"PBX1";
+const MAGIC: [u8; 4] = *b"PBX2";
 const PREFIX_LEN: usize = 16;
-const ENTRY_LEN: usize = 53;
+const ENTRY_LEN: usize = 57;
 /// Extension of checkpoints.
 pub const INDEX: &str = "idx";
 /// Extension of checkpoints that are not finished.
@@ -121,6 +121,7 @@ fn encode(header: &BatchHeader) -> [u8; ENTRY_LEN] {
     out[44..48].copy_from_slice(&header.base_sequence.to_be_bytes());
     out[48..52].copy_from_slice(&header.count.to_be_bytes());
     out[52] = marker;
+    out[53..57].copy_from_slice(&header.coordinator_epoch.to_be_bytes());
     out
 }
 
@@ -146,5 +147,6 @@ fn decode(entry: &[u8]) -> BatchHeader {
             2 => Some(Marker::Commit),
             _ => None,
         },
+        coordinator_epoch: i32::from_be_bytes(at(entry, 53)),
     }
 }

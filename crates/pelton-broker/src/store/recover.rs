@@ -141,6 +141,7 @@ impl Segment {
             base_sequence: -1,
             count: 0,
             marker: None,
+            coordinator_epoch: -1,
             ..header
         }))
     }

@@ -4,6 +4,7 @@
 mod admin;
 mod groups;
 mod kcat;
+mod markers;
 mod offsets;
 mod produce;
 mod robustness;
@@ -17,6 +18,7 @@ fn the_list_of_what_is_not_there_yet_names_only_cases_that_exist() {
         admin::CASES,
         groups::CASES,
         kcat::CASES,
+        markers::CASES,
         offsets::CASES,
         produce::CASES,
         robustness::CASES,

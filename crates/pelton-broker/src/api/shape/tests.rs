@@ -28,6 +28,7 @@ use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
+use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
@@ -135,6 +136,12 @@ fn sample(api: ApiKey, version: i16) -> RequestKind {
             RequestKind::AddOffsetsToTxn(AddOffsetsToTxnRequest::default().with_group_id(GroupId(s("g"))))
         }
         ApiKey::EndTxn => RequestKind::EndTxn(EndTxnRequest::default().with_committed(true)),
+        ApiKey::WriteTxnMarkers => {
+            let topic =
+                WritableTxnMarkerTopic::default().with_name(t("abc")).with_partition_indexes(vec![1, 2]);
+            let marker = WritableTxnMarker::default().with_topics(vec![topic; 2]);
+            RequestKind::WriteTxnMarkers(WriteTxnMarkersRequest::default().with_markers(vec![marker; 2]))
+        }
         ApiKey::TxnOffsetCommit => {
             let p = TxnOffsetCommitRequestPartition::default().with_committed_metadata(Some(s("m")));
             let topic =

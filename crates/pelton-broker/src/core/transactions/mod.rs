@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 mod ending;
+mod markers;
 mod requests;
+
+pub use markers::WantedMarker;
 
 use super::entry::{CommittedOffset, Entry, GroupOffset};
 use crate::code::Code;
