@@ -33,6 +33,7 @@ mod path;
 mod program;
 mod record;
 mod scan;
+mod typed;
 mod value;
 
 pub use csv::{Csv, CsvError, CsvOptions, CsvOptionsError, CsvWriter};

@@ -4,13 +4,14 @@ use crate::{
     diagnose::{self, CompileError},
     direct::Condition,
     record::{Index, Lazy},
+    typed,
 };
+use pelton_types::RecordSchema;
 use std::sync::{Arc, LazyLock};
 use vrl::{
     compiler::{
         CompilationResult, CompileConfig, Context, ExpressionError, Function, TimeZone,
-        compile_with_external,
-        state::{ExternalEnv, RuntimeState},
+        compile_with_external, state::RuntimeState,
     },
     path::{OwnedSegment, OwnedTargetPath, PathPrefix},
     value::{KeyString, Value},
@@ -58,6 +59,8 @@ struct Inner {
     members: Vec<KeyString>,
     reads: Vec<String>,
     writes: Vec<String>,
+    /// What is known of a record after it.
+    output: Option<RecordSchema>,
     /// A filter's condition, if most records can be judged without running the program.
     direct: Option<Condition>,
 }
@@ -87,36 +90,49 @@ impl Program {
     /// # Errors
     /// All mistakes, also: the result is not a boolean, or the record is written to.
     pub fn compile_filter(source: &str) -> Result<Self, Vec<CompileError>> {
+        Self::compile_filter_for(source, None)
+    }
+
+    /// The same for records of which `schema` is known: reading a field that it does not have is a mistake.
+    ///
+    /// # Errors
+    /// As [`Program::compile_filter`].
+    pub fn compile_filter_for(
+        source: &str,
+        schema: Option<&RecordSchema>,
+    ) -> Result<Self, Vec<CompileError>> {
         if is_blank(source) {
             return Err(vec![blank("the condition is empty", "write an expression such as `.price > 1000`")]);
         }
-        let plain = match compile(source, true) {
-            Ok(result) => {
+        let unknown = typed::unknown_fields(source, schema);
+        let plain = match compile(source, schema, true) {
+            Ok(result) if unknown.is_empty() => {
                 check_answer(source, &result)?;
-                return Self::new(source, result, None);
+                return Self::new(source, schema, result, None);
             }
+            Ok(_) => return Err(unknown),
             Err(plain) => plain,
         };
         // Errors that nobody handles are no mistakes here; the others are, and the plain program has their place.
         let mistakes: Vec<_> =
             plain.into_iter().filter(|d| d.is_problem() && !diagnose::is_unhandled(d)).collect();
-        if !mistakes.is_empty() {
-            return Err(diagnose::mistakes(source, &mistakes.into(), 0));
+        if !mistakes.is_empty() || !unknown.is_empty() {
+            return Err(with_unknown(unknown, diagnose::mistakes(source, &mistakes.into(), 0)));
         }
-        Self::compile_wrapped(source)
+        Self::compile_wrapped(source, schema)
     }
 
     /// Compile `_, error = { SOURCE }`: its value is the answer, or the error's text.
-    fn compile_wrapped(source: &str) -> Result<Self, Vec<CompileError>> {
+    fn compile_wrapped(source: &str, schema: Option<&RecordSchema>) -> Result<Self, Vec<CompileError>> {
         const CATCH: &str = "_, pelton_error = {\n";
-        let result = compile(&format!("{CATCH}{source}\n}}"), true)
+        let result = compile(&format!("{CATCH}{source}\n}}"), schema, true)
             .map_err(|list| diagnose::mistakes(source, &list, CATCH.len()))?;
         // The answer's own type shows in a variable that holds nothing else.
         const KEEP: &str = "pelton_answer, _ = {\n";
-        let typed = compile(&format!("{KEEP}{source}\n}}\npelton_answer"), true)
+        let typed = compile(&format!("{KEEP}{source}\n}}\npelton_answer"), schema, true)
             .map_err(|list| diagnose::mistakes(source, &list, KEEP.len()))?;
         check_answer(source, &typed)?;
-        Self::new(source, result, Some(CATCH.len()))
+        Self::new(source, schema, result, Some(CATCH.len()))
     }
 
     /// Compile a program that changes records. It is strict VRL: every error must be handled.
@@ -124,17 +140,35 @@ impl Program {
     /// # Errors
     /// All mistakes.
     pub fn compile_map(source: &str) -> Result<Self, Vec<CompileError>> {
+        Self::compile_map_for(source, None)
+    }
+
+    /// The same for records of which `schema` is known: its fields have types, and reading one that it does not have is
+    /// a mistake.
+    ///
+    /// # Errors
+    /// All mistakes.
+    pub fn compile_map_for(source: &str, schema: Option<&RecordSchema>) -> Result<Self, Vec<CompileError>> {
         if is_blank(source) {
             return Err(vec![blank(
                 "the program is empty",
                 "write a program such as `.total = 1` or `del(.extra)`",
             )]);
         }
-        let result = compile(source, false).map_err(|list| diagnose::mistakes(source, &list, 0))?;
-        Self::new(source, result, None)
+        let unknown = typed::unknown_fields(source, schema);
+        match compile(source, schema, false) {
+            Ok(result) if unknown.is_empty() => Self::new(source, schema, result, None),
+            Ok(_) => Err(unknown),
+            Err(list) => Err(with_unknown(unknown, diagnose::mistakes(source, &list, 0))),
+        }
     }
 
-    fn new(source: &str, result: CompilationResult, shift: Option<usize>) -> Result<Self, Vec<CompileError>> {
+    fn new(
+        source: &str,
+        schema: Option<&RecordSchema>,
+        result: CompilationResult,
+        shift: Option<usize>,
+    ) -> Result<Self, Vec<CompileError>> {
         let info = result.program.info();
         let mut members: Vec<KeyString> = Vec::new();
         for path in info.target_queries.iter().chain(&info.target_assignments) {
@@ -161,6 +195,11 @@ impl Program {
             members,
             reads: names(&info.target_queries),
             writes: names(&info.target_assignments),
+            output: typed::schema(
+                source,
+                result.program.final_type_info().state.external.target_kind(),
+                schema,
+            ),
             program: result.program,
         })))
     }
@@ -178,6 +217,11 @@ impl Program {
     /// Paths it may assign.
     pub fn writes(&self) -> &[String] {
         &self.0.writes
+    }
+
+    /// What is known of a record after it; `None`: nothing.
+    pub fn output(&self) -> Option<&RecordSchema> {
+        self.0.output.as_ref()
     }
 
     /// Judge a record; `None` is a record without a value, read as `null`. `abort` counts as no.
@@ -252,12 +296,26 @@ impl Program {
     }
 }
 
-fn compile(text: &str, read_only: bool) -> Result<CompilationResult, vrl::diagnostic::DiagnosticList> {
+fn compile(
+    text: &str,
+    schema: Option<&RecordSchema>,
+    read_only: bool,
+) -> Result<CompilationResult, vrl::diagnostic::DiagnosticList> {
     let mut config = CompileConfig::default();
     if read_only {
         config.set_read_only();
     }
-    compile_with_external(text, &FUNCTIONS, &ExternalEnv::default(), config)
+    compile_with_external(text, &FUNCTIONS, &typed::environment(schema), config)
+}
+
+/// All mistakes in order; that an error is not handled is none of its own where the field does not exist.
+fn with_unknown(unknown: Vec<CompileError>, mut others: Vec<CompileError>) -> Vec<CompileError> {
+    others.retain(|other| {
+        !unknown.iter().any(|field| other.span.start <= field.span.start && field.span.end <= other.span.end)
+    });
+    others.extend(unknown);
+    others.sort_by_key(|mistake| mistake.span.start);
+    others
 }
 
 /// A condition has one answer, a boolean; `typed` shows its type.

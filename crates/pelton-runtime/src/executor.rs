@@ -214,6 +214,7 @@ impl Executor {
             models: options.models.clone(),
             services: Services::default(),
             background: options.background.clone(),
+            input: None,
         };
         let scope = Scope { wake: wake.clone(), executor: options.index, queue_bytes: options.queue_bytes };
         let workshop = Workshop::new(options.registry.clone(), context, scope);

@@ -1,7 +1,7 @@
 //! Operators and how they are made.
 
 use crate::{Background, Collector, OptionError, Wake};
-use pelton_types::{Batch, Offset, Partition};
+use pelton_types::{Batch, Offset, Partition, RecordSchema};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{
@@ -77,6 +77,9 @@ pub struct OperatorShape {
     pub ports: Vec<String>,
     /// It may change record keys.
     pub rekeys: bool,
+    /// What the records that leave it look like, on every output; `None`: nothing is known. An operator that leaves
+    /// values alone says [`BuildContext::input`].
+    pub output: Option<Arc<RecordSchema>>,
 }
 
 /// What an operator may use of its surroundings.
@@ -90,9 +93,17 @@ pub struct BuildContext {
     pub services: Services,
     /// Runs what an operator waits for, such as calls over the network, beside the executors.
     pub background: Background,
+    /// What the records given to the operator look like; `None`: nothing is known.
+    pub input: Option<Arc<RecordSchema>>,
 }
 
 impl BuildContext {
+    /// The same, for an operator that is given such records.
+    #[must_use]
+    pub fn with_input(&self, input: Option<Arc<RecordSchema>>) -> Self {
+        Self { input, ..self.clone() }
+    }
+
     /// For checks, tests and tools: no executor to wake, nothing shared.
     pub fn detached(models: impl Into<PathBuf>) -> Self {
         Self {
@@ -100,6 +111,7 @@ impl BuildContext {
             models: models.into(),
             services: Services::default(),
             background: Background::none(),
+            input: None,
         }
     }
 }

@@ -3,14 +3,17 @@
 //! * [`ids`]: names of pipelines, tasks and partitions, and the counters that order grants;
 //! * [`batch`]: records as spans of shared buffers;
 //! * [`account`]: where every record went;
+//! * [`schema`]: what records look like;
 //! * [`incident`]: codes of failures a user can meet.
 
 pub mod account;
 pub mod batch;
 pub mod ids;
 pub mod incident;
+pub mod schema;
 
 pub use account::Account;
 pub use batch::{Batch, Header, Record, Span};
 pub use ids::{Epoch, Generation, Offset, Partition, PipelineName, TaskId, Term};
 pub use incident::{Code, Incident};
+pub use schema::RecordSchema;

@@ -42,22 +42,23 @@ impl OperatorFactory for FilterFactory {
         })
     }
 
-    fn check(&self, options: &Value, _: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
-        compile(options).map(|_| OperatorShape::default())
+    fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
+        let output = context.input.clone();
+        compile(options, context).map(|_| OperatorShape { output, ..OperatorShape::default() })
     }
 
-    fn build(&self, options: &Value, _: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
-        let program = compile(options)?;
+    fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
+        let program = compile(options, context)?;
         Ok(Box::new(Filter { program, scratch: Scratch::default(), keep: Vec::new() }))
     }
 }
 
-fn compile(options: &Value) -> Result<Program, Vec<OptionError>> {
+fn compile(options: &Value, context: &BuildContext) -> Result<Program, Vec<OptionError>> {
     let Value::String(source) = options else {
         let error = OptionError::at("", format!("expected a VRL condition as text, got {options}"));
         return Err(vec![error.hint("put it in quotes: `filter: \".price > 1000\"`")]);
     };
-    Program::compile_filter(source).map_err(|mistakes| {
+    Program::compile_filter_for(source, context.input.as_deref()).map_err(|mistakes| {
         let error = |m: pelton_expr::CompileError| OptionError {
             pointer: String::new(),
             span: Some(m.span),

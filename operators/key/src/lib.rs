@@ -48,8 +48,9 @@ impl OperatorFactory for KeyFactory {
         })
     }
 
-    fn check(&self, options: &Value, _: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
-        parse(options).map(|_| OperatorShape { ports: Vec::new(), rekeys: true })
+    fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
+        let output = context.input.clone();
+        parse(options).map(|_| OperatorShape { rekeys: true, output, ..OperatorShape::default() })
     }
 
     fn build(&self, options: &Value, _: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {

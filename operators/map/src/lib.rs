@@ -22,6 +22,7 @@ use pelton_sdk::{
     BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, types::Batch,
 };
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Makes `map` operators.
 #[derive(Debug, Default)]
@@ -45,22 +46,24 @@ impl OperatorFactory for MapFactory {
         })
     }
 
-    fn check(&self, options: &Value, _: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
-        compile(options).map(|_| OperatorShape::default())
+    fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
+        let program = compile(options, context)?;
+        let output = program.output().cloned().map(Arc::new);
+        Ok(OperatorShape { output, ..OperatorShape::default() })
     }
 
-    fn build(&self, options: &Value, _: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
-        let program = compile(options)?;
+    fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
+        let program = compile(options, context)?;
         Ok(Box::new(Map { program, scratch: Scratch::default(), keep: Vec::new(), failed: Vec::new() }))
     }
 }
 
-fn compile(options: &Value) -> Result<Program, Vec<OptionError>> {
+fn compile(options: &Value, context: &BuildContext) -> Result<Program, Vec<OptionError>> {
     let Value::String(source) = options else {
         let error = OptionError::at("", format!("expected a VRL program as text, got {options}"));
         return Err(vec![error.hint("put it in quotes, or below `map: |`")]);
     };
-    Program::compile_map(source).map_err(|mistakes| {
+    Program::compile_map_for(source, context.input.as_deref()).map_err(|mistakes| {
         let error = |m: pelton_expr::CompileError| OptionError {
             pointer: String::new(),
             span: Some(m.span),

@@ -46,13 +46,17 @@ impl OperatorFactory for RouteFactory {
         options::schema()
     }
 
-    fn check(&self, options: &Value, _: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
-        let options = options::parse(options)?;
-        Ok(OperatorShape { ports: options.routes.into_iter().map(|r| r.name).collect(), rekeys: false })
+    fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
+        let options = options::parse(options, context)?;
+        Ok(OperatorShape {
+            ports: options.routes.into_iter().map(|r| r.name).collect(),
+            output: context.input.clone(),
+            ..OperatorShape::default()
+        })
     }
 
-    fn build(&self, options: &Value, _: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
-        let options = options::parse(options)?;
+    fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
+        let options = options::parse(options, context)?;
         let conditions =
             options.routes.into_iter().map(|r| (r.condition, Scratch::default())).collect::<Vec<_>>();
         let ports = vec![Vec::new(); conditions.len() + 1];

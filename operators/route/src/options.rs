@@ -2,7 +2,7 @@
 
 use crate::Mode;
 use pelton_expr::Program;
-use pelton_sdk::OptionError;
+use pelton_sdk::{BuildContext, OptionError};
 use serde_json::Value;
 
 pub(crate) struct Options {
@@ -16,7 +16,9 @@ pub(crate) struct RouteOptions {
 }
 
 pub(crate) fn schema() -> schemars::Schema {
-    let route = serde_json::json!({ "type": "string", "minLength": 1, "description": "A VRL condition." });
+    let route = serde_json::json!({
+        "type": "string", "minLength": 1, "contentMediaType": "application/vrl", "description": "A VRL condition.",
+    });
     schemars::json_schema!({
         "type": "object",
         "properties": {
@@ -47,7 +49,7 @@ pub(crate) fn schema() -> schemars::Schema {
 const EXAMPLE: &str = "write `routes: [{ errors: \".status >= 500\" }, { slow: \".millis > 1000\" }]`";
 
 /// Read the options and compile the conditions; all mistakes at once.
-pub(crate) fn parse(options: &Value) -> Result<Options, Vec<OptionError>> {
+pub(crate) fn parse(options: &Value, context: &BuildContext) -> Result<Options, Vec<OptionError>> {
     let Value::Object(members) = options else {
         return Err(vec![OptionError::at("", format!("expected `routes`, got {options}")).hint(EXAMPLE)]);
     };
@@ -67,7 +69,7 @@ pub(crate) fn parse(options: &Value) -> Result<Options, Vec<OptionError>> {
     let mut routes: Vec<RouteOptions> = Vec::new();
     for (n, (pointer, name, condition)) in listed.iter().enumerate() {
         check_name(pointer, name, &listed[..n], &mut errors);
-        match compile(pointer, condition) {
+        match compile(pointer, condition, context) {
             Ok(condition) => routes.push(RouteOptions { name: (*name).to_owned(), condition }),
             Err(mistakes) => errors.extend(mistakes),
         }
@@ -145,12 +147,12 @@ fn check_name(pointer: &str, name: &str, before: &[Listed<'_>], errors: &mut Vec
     }
 }
 
-fn compile(pointer: &str, condition: &Value) -> Result<Program, Vec<OptionError>> {
+fn compile(pointer: &str, condition: &Value, context: &BuildContext) -> Result<Program, Vec<OptionError>> {
     let Value::String(source) = condition else {
         let error = OptionError::at(pointer, format!("expected a VRL condition as text, got {condition}"));
         return Err(vec![error.hint(EXAMPLE)]);
     };
-    Program::compile_filter(source).map_err(|mistakes| {
+    Program::compile_filter_for(source, context.input.as_deref()).map_err(|mistakes| {
         let error = |m: pelton_expr::CompileError| OptionError {
             pointer: pointer.to_owned(),
             span: Some(m.span),

@@ -187,7 +187,7 @@ impl OperatorFactory for Step {
                 }
             }
         }
-        if errors.is_empty() { Ok(OperatorShape { ports, rekeys: false }) } else { Err(errors) }
+        if errors.is_empty() { Ok(OperatorShape { ports, ..OperatorShape::default() }) } else { Err(errors) }
     }
     fn build(&self, _: &Value, _: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
         unreachable!("a definition is checked, never run, here")
