@@ -9,7 +9,7 @@ use crate::{
     tap::Taps,
 };
 use pelton_sdk::{BuildContext, Collector, Failed, Operator, OperatorFactory, OptionError, Registry};
-use pelton_types::{Account, Batch};
+use pelton_types::{Account, Batch, Offset, Partition};
 use serde_json::Value;
 use std::{
     any::Any,
@@ -161,6 +161,17 @@ impl Chain {
         self.nodes.iter().map(|node| node.operator.held()).sum()
     }
 
+    /// The lowest offset of a partition that an operator holds; [`Offset::MIN`] when one does not say.
+    pub fn floor(&self, partition: &Partition) -> Option<Offset> {
+        self.nodes.iter().filter_map(|node| node.operator.floor(partition)).min()
+    }
+
+    /// The operator that holds the lowest offset of a partition.
+    pub fn holder(&self, partition: &Partition) -> Option<&str> {
+        let floors = self.nodes.iter().filter_map(|n| n.operator.floor(partition).map(|at| (at, n)));
+        floors.min_by_key(|(at, _)| *at).map(|(_, node)| node.name.as_str())
+    }
+
     /// Names and accounts of the operators, in order.
     pub fn accounts(&self) -> impl Iterator<Item = (&str, Account)> {
         self.nodes.iter().map(|node| {
@@ -244,7 +255,7 @@ impl Chain {
         Ok(soonest)
     }
 
-    /// A commit is due: have the operators finish what they hold.
+    /// Have the operators finish what they hold.
     pub fn flush(&mut self) {
         for node in &mut self.nodes {
             if node.operator.held() > 0 {

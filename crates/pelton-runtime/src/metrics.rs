@@ -25,6 +25,7 @@ pub struct Metrics {
     epoch: Family<IntGauge>,
     busy: Family<Gauge>,
     backpressured: Family<Gauge>,
+    stalled: Family<Gauge>,
 }
 
 impl Metrics {
@@ -75,6 +76,11 @@ impl Metrics {
                 "1 while a sink or an operator has no room.",
                 TASK,
             )?,
+            stalled: metrics.float_gauges(
+                "pelton_task_commit_stalled_seconds",
+                "How long commits of a partition stand still because its next record is held; 0 when they move.",
+                TASK,
+            )?,
         })
     }
 
@@ -105,6 +111,7 @@ impl Metrics {
             epoch: self.epoch.with(&labels),
             busy: self.busy.with(&labels),
             backpressured: self.backpressured.with(&labels),
+            stalled: self.stalled.with(&labels),
             all: self.clone(),
             names,
         }
@@ -126,6 +133,7 @@ pub(crate) struct TaskMeter {
     epoch: IntGauge,
     busy: Gauge,
     backpressured: Gauge,
+    stalled: Gauge,
     all: Metrics,
     names: [String; 3],
 }
@@ -151,6 +159,7 @@ impl TaskMeter {
         self.lag.set(lag.try_into().unwrap_or(i64::MAX));
         self.epoch.set(snapshot.epoch.try_into().unwrap_or(i64::MAX));
         self.busy.set(snapshot.busy_ratio);
+        self.stalled.set(progress.stalled.as_secs_f64());
         self.backpressured.set(if progress.blocked { 1.0 } else { 0.0 });
     }
 }
@@ -163,5 +172,6 @@ impl Drop for TaskMeter {
         self.all.epoch.remove(&names);
         self.all.busy.remove(&names);
         self.all.backpressured.remove(&names);
+        self.all.stalled.remove(&names);
     }
 }

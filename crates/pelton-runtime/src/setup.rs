@@ -1,9 +1,12 @@
 //! Making the parts of a task.
 
 use crate::{chain::Chain, outputs::OutputQueue, plan::StagePlan, positions::PositionStore, trouble};
-use pelton_sdk::{BuildContext, Connector, Offsets, Registry, Scope, SinkSpec, Source, SourceSpec};
+use pelton_sdk::{BuildContext, Connector, EndError, Offsets, Registry, Scope, SinkSpec, Source, SourceSpec};
 use pelton_types::{Code, Incident, Partition, TaskId};
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    task::Poll,
+};
 
 /// A source of a task, with the place its positions are kept.
 pub struct SourceSlot {
@@ -21,6 +24,18 @@ pub struct SourceSlot {
     pub(crate) commit_pending: bool,
 }
 
+/// The transactional producer of a task, behind its sinks and its place for offsets: under exactly-once a commit of
+/// offsets ends the transaction that what the sinks were given since the last one is in. Calls return at once.
+pub trait Producer: Send {
+    /// Make a new producer and initialise it, which fences the one before. `throw_away`: a second one of the same id
+    /// first, because a transaction of it may be open.
+    fn start_init(&mut self, throw_away: bool);
+    /// Ready when it may be used.
+    fn poll_init(&mut self) -> Poll<Result<(), EndError>>;
+    /// Drop it, whatever its state: nothing it was given since the last commit may become visible.
+    fn discard(&mut self);
+}
+
 /// Everything a task is made of.
 pub struct Parts {
     pub(crate) sources: Vec<SourceSlot>,
@@ -28,9 +43,17 @@ pub struct Parts {
     pub(crate) outputs: Vec<OutputQueue>,
     pub(crate) dead_letters: Option<OutputQueue>,
     pub(crate) positions: PositionStore,
+    pub(crate) producer: Option<Box<dyn Producer>>,
 }
 
 impl Parts {
+    /// With a transactional producer, for exactly-once.
+    #[must_use]
+    pub fn transactional(mut self, producer: Box<dyn Producer>) -> Self {
+        self.producer = Some(producer);
+        self
+    }
+
     /// Connect the sources ahead of the grant.
     pub fn warm(&mut self) {
         self.sources.iter_mut().for_each(|slot| slot.source.warm());
@@ -100,7 +123,14 @@ impl Workshop {
             Some(sink) => Some(self.output(task, &sink.name, &sink.connector, &sink.options)?),
             None => None,
         };
-        Ok(Parts { sources, chain, outputs, dead_letters, positions: PositionStore::default() })
+        Ok(Parts {
+            sources,
+            chain,
+            outputs,
+            dead_letters,
+            positions: PositionStore::default(),
+            producer: None,
+        })
     }
 
     fn output(

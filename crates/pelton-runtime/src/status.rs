@@ -3,7 +3,7 @@
 use pelton_checkpoint::Positions;
 use pelton_sdk::Lag;
 use pelton_types::{Account, Epoch, Incident, TaskId};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where a task is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Progress {
     pub commit_seconds: Vec<f64>,
     /// A sink or an operator has no room.
     pub blocked: bool,
+    /// How long the commits of a partition stand still, because its next record is held; zero when none does.
+    pub stalled: Duration,
     pub(crate) commit_started: Option<Instant>,
     pub(crate) poll_again: Option<Instant>,
 }
@@ -63,6 +65,7 @@ impl Progress {
     pub(crate) fn take(&mut self) -> Progress {
         let fresh = Progress {
             blocked: self.blocked,
+            stalled: self.stalled,
             commit_started: self.commit_started,
             poll_again: self.poll_again,
             ..Progress::default()

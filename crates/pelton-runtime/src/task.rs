@@ -3,6 +3,9 @@
 //! A task is a value with a [`Task::step`]: a thread, a test or a simulation calls it. What to do when is decided by
 //! the machine of `pelton-checkpoint`; this file carries its actions out and tells it what came of them.
 
+mod answers;
+mod cut;
+mod report;
 mod work;
 
 use crate::{
@@ -10,11 +13,11 @@ use crate::{
     outputs::OutputQueue,
     plan::StagePlan,
     positions::PositionStore,
-    setup::{Parts, SourceSlot},
-    status::{Progress, TaskSnapshot, TaskState},
+    setup::{Parts, Producer, SourceSlot},
+    status::Progress,
     trouble,
 };
-use pelton_checkpoint::{Action, Delivery, Event, Failure, Grant, Machine, Positions};
+use pelton_checkpoint::{Action, Delivery, Event, Failure, Grant, Machine, Phase, Positions};
 use pelton_sdk::{Budget, Lag};
 use pelton_types::{Account, Incident};
 use std::{
@@ -36,6 +39,8 @@ pub struct TaskOptions {
     /// Commits of all tasks fall on multiples of the interval after this moment, so that tasks that share a producer
     /// flush together.
     pub origin: Instant,
+    /// What is promised about outputs. Exactly-once needs parts with a producer.
+    pub delivery: Delivery,
 }
 
 /// How a task ended.
@@ -76,19 +81,29 @@ pub struct Task {
     outputs: Vec<OutputQueue>,
     dead_letters: Option<OutputQueue>,
     positions: PositionStore,
+    producer: Option<Box<dyn Producer>>,
 
     actions: VecDeque<Action>,
     reading: bool,
     working: bool,
-    cutting: bool,
+    cutting: Option<cut::Cutting>,
     flushing: bool,
     ended: bool,
     wants_confirmation: bool,
     confirm_by: Option<Instant>,
     retry_at: Option<Instant>,
     deadline: Option<Instant>,
+    /// When finishing ends, for the last commit to be in time.
+    finish_by: Option<Instant>,
+    /// Asked to let go during a commit that reads nothing on: told once it is over.
+    revoke_later: bool,
+    initialising: bool,
+    /// What was done since the last commit is forgotten.
+    undone: bool,
+    /// Under exactly-once: results may go to the sinks, because the transaction of the next commit takes them.
+    outlet_open: bool,
     next_commit: Instant,
-    dirty: bool,
+    stalls: cut::Stalls,
     turn: usize,
 
     account: Account,
@@ -115,8 +130,8 @@ struct Books {
 impl Task {
     /// A task as it was granted, with the parts made for it. Does nothing until it is stepped.
     pub fn new(grant: Grant, plan: Arc<StagePlan>, parts: Parts, options: TaskOptions, now: Instant) -> Task {
-        let (machine, actions) = Machine::new(grant.clone(), Delivery::AtLeastOnce);
-        let Parts { sources, chain, outputs, dead_letters, positions } = parts;
+        let (machine, actions) = Machine::new(grant.clone(), options.delivery);
+        let Parts { sources, chain, outputs, dead_letters, positions, producer } = parts;
         let mut task = Task {
             name: grant.task.to_string(),
             grant,
@@ -127,18 +142,24 @@ impl Task {
             outputs,
             dead_letters,
             positions,
+            producer,
             actions: actions.into(),
             reading: false,
             working: false,
-            cutting: false,
+            cutting: None,
             flushing: false,
             ended: false,
             wants_confirmation: false,
             confirm_by: None,
             retry_at: None,
             deadline: None,
+            finish_by: None,
+            revoke_later: false,
+            initialising: false,
+            undone: false,
+            outlet_open: false,
             next_commit: now,
-            dirty: false,
+            stalls: cut::Stalls::new(),
             turn: 0,
             account: Account::default(),
             settled: Books::default(),
@@ -195,6 +216,17 @@ impl Task {
     pub fn release(&mut self, deadline: Instant) {
         if self.deadline.is_none() {
             self.deadline = Some(deadline);
+            self.revoke_later = true;
+            self.tell_revoke();
+        }
+    }
+
+    /// A commit under exactly-once reads nothing on, so the machine would take it for the last: but what is held is to
+    /// be finished and committed too.
+    fn tell_revoke(&mut self) {
+        let commits = matches!(self.machine.phase(), Phase::Cutting | Phase::Flushing | Phase::Committing);
+        if self.revoke_later && !(self.exactly_once() && commits) {
+            self.revoke_later = false;
             self.tell(Event::Revoked);
         }
     }
@@ -204,6 +236,8 @@ impl Task {
         let mut progressed = self.act(now);
         self.check_times(now);
         progressed |= self.poll_positions();
+        progressed |= self.poll_producer();
+        self.tell_revoke();
         if self.working {
             progressed |= self.work(now);
         }
@@ -243,23 +277,36 @@ impl Task {
                 self.progress.commit_started = Some(now);
                 self.positions.start_commit(&mut self.sources, positions, &stamp.to_string());
             }
-            Action::StartWork { positions } | Action::Rewind { positions } => self.start_work(positions, now),
-            Action::Cut => {
-                self.reading = false;
-                self.cutting = true;
-                self.chain.flush();
+            Action::StartWork { positions } => self.start_work(positions, now),
+            Action::Rewind { positions } => {
+                if !self.undone {
+                    self.undo();
+                }
+                self.start_work(positions, now);
             }
+            Action::Cut => self.begin_cut(),
             Action::Flush => {
                 self.flushing = true;
                 self.all_outputs().for_each(OutputQueue::start_flush);
             }
-            Action::ResumeWork => self.reading = self.working && !self.ended,
+            Action::ResumeWork => {
+                self.reading = self.working && !self.ended;
+                self.outlet_open = self.working;
+            }
             Action::UndoUncommitted => self.undo(),
             Action::RetryAfter(pause) => self.retry_at = Some(now + pause),
-            Action::InitProducer { .. } => {
-                self.tell(Event::InitFailed(Failure::Stop(trouble::no_transactions())))
+            Action::InitProducer { throw_away } => match &mut self.producer {
+                Some(producer) => {
+                    producer.start_init(throw_away);
+                    self.initialising = true;
+                }
+                None => self.tell(Event::InitFailed(Failure::Stop(trouble::no_transactions()))),
+            },
+            Action::DiscardProducer => {
+                self.initialising = false;
+                self.outlet_open = false;
+                self.producer.iter_mut().for_each(|producer| producer.discard());
             }
-            Action::DiscardProducer => {}
             Action::Release { positions } => {
                 if !positions.is_empty() {
                     self.committed = positions;
@@ -277,8 +324,8 @@ impl Task {
 
     fn start_work(&mut self, positions: Positions, now: Instant) {
         self.committed.clone_from(&positions);
-        self.account = self.settled.account;
-        self.chain.set_accounts(&self.settled.operators);
+        self.reopen_books();
+        self.undone = false;
         self.ended = false;
         for slot in &mut self.sources {
             let at: Positions =
@@ -293,6 +340,7 @@ impl Task {
         }
         self.working = true;
         self.reading = true;
+        self.outlet_open = true;
         self.plan_commit(now);
     }
 
@@ -300,18 +348,28 @@ impl Task {
     fn undo(&mut self) {
         self.pause_work();
         self.all_outputs().for_each(OutputQueue::clear);
-        self.dirty = false;
         if let Err((operator, error)) = self.chain.reset() {
             let incident = trouble::cannot_build(&operator, &error);
             self.tell(Event::WorkFailed(incident));
         }
+        self.undone = true;
+        self.reopen_books();
+    }
+
+    /// The books as of the last commit.
+    fn reopen_books(&mut self) {
+        self.account = self.settled.account;
+        self.chain.set_accounts(&self.settled.operators);
     }
 
     fn pause_work(&mut self) {
         self.working = false;
         self.reading = false;
-        self.cutting = false;
+        self.outlet_open = false;
+        self.cutting = None;
         self.flushing = false;
+        self.stalls.clear();
+        self.progress.stalled = Duration::ZERO;
         self.sources.iter_mut().for_each(|slot| slot.source.stop());
     }
 
@@ -339,9 +397,11 @@ impl Task {
             self.deadline = None;
             self.tell(Event::DeadlinePassed);
         }
+        self.plan_finish(now);
         if self.working && now >= self.next_commit {
             self.plan_commit(now);
-            if self.dirty || self.moved() {
+            self.note_stalls(now);
+            if self.could_commit() {
                 self.tell(Event::CommitDue);
             }
         }
@@ -355,96 +415,26 @@ impl Task {
         self.next_commit = self.options.origin + Duration::from_nanos(next);
     }
 
-    /// Positions that moved without a record: past transaction markers.
-    fn moved(&mut self) -> bool {
-        let positions = self.read_positions();
-        positions.iter().any(|(p, offset)| self.committed.iter().any(|(q, at)| p == q && offset > at))
-    }
-
     fn read_positions(&mut self) -> Positions {
         let mut all: Positions = self.sources.iter_mut().flat_map(|slot| slot.source.positions()).collect();
         all.sort();
         all
     }
 
-    /// Answers of the places where positions are kept.
-    fn poll_positions(&mut self) -> bool {
-        let Some(event) = self.positions.poll(&mut self.sources) else { return false };
-        match &event {
-            Event::CommitDone { .. } => self.note_commit(true),
-            Event::CommitFailed(_) => self.note_commit(false),
-            _ => {}
-        }
-        if let Event::ReadFailed(_) | Event::ClaimFailed(_) | Event::CommitFailed(_) = &event {
-            self.incident = self.positions.take_trouble();
-        } else {
-            self.incident = None;
-        }
-        self.tell(event);
-        true
-    }
-
-    fn note_commit(&mut self, done: bool) {
-        let took = self.progress.commit_started.take().map(|at| at.elapsed());
-        if done {
-            self.commits += 1;
-            self.progress.commits += 1;
-            self.committed = self.positions.last_committed().to_vec();
-            if let Some(books) = self.cut.take() {
-                self.settled = books;
-            }
-        } else {
-            self.progress.commits_failed += 1;
-        }
-        self.progress.commit_seconds.extend(took.map(|t| t.as_secs_f64()));
-    }
-
     fn wake_at(&self, now: Instant) -> Option<Instant> {
         let flush = self.flushing.then(|| now + FLUSH_POLL);
         let commit = self.working.then_some(self.next_commit);
-        [flush, commit, self.confirm_by, self.retry_at, self.deadline, self.progress.poll_again]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// Where it is in its life.
-    pub fn state(&self) -> TaskState {
-        match &self.outcome {
-            Some(Outcome::Released) => TaskState::Released,
-            Some(Outcome::SteppedDown) => TaskState::SteppedDown,
-            Some(Outcome::Failed(_)) => TaskState::Failed,
-            Some(Outcome::Completed) => TaskState::Completed,
-            None if self.deadline.is_some() => TaskState::Releasing,
-            None if self.working => TaskState::Running,
-            None => TaskState::Starting,
-        }
-    }
-
-    /// How it stands, for reports. Takes the counts since the last snapshot along.
-    pub fn snapshot(&mut self) -> TaskSnapshot {
-        let held = self.chain.held() + self.outputs.iter().map(OutputQueue::len).sum::<u64>();
-        let incident = match &self.outcome {
-            Some(Outcome::Failed(incident)) => Some(incident.clone()),
-            _ => self.incident.clone(),
-        };
-        TaskSnapshot {
-            task: self.grant.task.clone(),
-            epoch: self.grant.epoch,
-            revision: self.plan.revision,
-            state: self.state(),
-            lag: match &self.outcome {
-                Some(_) => self.last_lag.clone(),
-                None => self.sources.iter_mut().flat_map(|slot| slot.source.lag()).collect(),
-            },
-            committed: self.committed.clone(),
-            account: Account { held, ..self.account },
-            operators: self.chain.accounts().map(|(name, account)| (name.to_owned(), account)).collect(),
-            pending: self.account.records_in.saturating_sub(self.settled.account.records_in),
-            commits: self.commits,
-            busy_ratio: 0.0,
-            progress: self.progress.take(),
-            incident,
-        }
+        [
+            flush,
+            commit,
+            self.confirm_by,
+            self.retry_at,
+            self.finish_by,
+            self.deadline,
+            self.progress.poll_again,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }

@@ -2,7 +2,8 @@
 
 use pelton_checkpoint::Failure;
 use pelton_sdk::{EndError, ErrorKind, Failed, OptionError};
-use pelton_types::{Account, Code, Incident};
+use pelton_types::{Account, Code, Incident, Offset, Partition};
+use std::time::Duration;
 
 /// Longest piece of a record quoted in an incident, characters.
 const QUOTED: usize = 120;
@@ -82,6 +83,19 @@ pub fn imbalance(whose: &str, account: Account) -> Incident {
         remedy: "an operator lost or doubled records: report it; nothing since the last commit was committed"
             .into(),
         stops_task: true,
+    }
+}
+
+/// A record that is held for so long that commits stand still behind it.
+pub fn stalled(holder: &str, partition: &Partition, offset: Offset, since: Duration) -> Incident {
+    Incident {
+        code: Code::CommitStalled,
+        message: format!(
+            "`{holder}` holds the record at {partition} offset {offset} for {} s; commits of this partition wait for it",
+            since.as_secs()
+        ),
+        remedy: "nothing is lost; look at what it calls, or give it a shorter `timeout`".into(),
+        stops_task: false,
     }
 }
 

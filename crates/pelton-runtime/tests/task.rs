@@ -238,7 +238,9 @@ fn the_deadline_of_a_release_ends_a_task_whose_sink_is_stuck() {
     bench.until("the sink is full", |b| b.queue.with(|shelf| shelf.max_in_flight) == 3);
     bench.handle.send(Command::Release { task: task(), epoch: 1, within: Duration::from_secs(1) });
     bench.until("it lets go", |b| b.ended_as(TaskState::Released));
-    assert_eq!(committed(&queue, 0), 0, "what is not stored is not committed");
+    let stored = queue.out().len() as i64;
+    assert!(stored < 50);
+    assert_eq!(committed(&queue, 0), stored, "what is not stored is not committed, and what is stored is");
 }
 
 #[test]

@@ -42,6 +42,8 @@ codes! {
     OffsetOutOfRange = 205, "the committed offset is outside the log";
     /// The broker does not answer.
     BrokerUnreachable = 206, "the broker does not answer";
+    /// An operator or a sink holds a record for long, and commits stand still behind it.
+    CommitStalled = 207, "commits make no progress";
     /// The consumer group holds offsets somebody else wrote.
     ForeignOffsets = 301, "the committed offsets are not ours";
     /// The retired generation was never closed.

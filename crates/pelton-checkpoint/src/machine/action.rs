@@ -42,7 +42,8 @@ pub enum Action {
         /// Where to start.
         positions: Positions,
     },
-    /// Stop reading, finish what is held, then say `CutDone`.
+    /// Say `CutDone` with the offsets below which everything is complete; reading stops until then. A task that is about
+    /// to end finishes what is held first.
     Cut,
     /// Have everything given to the sinks stored.
     Flush,
@@ -60,7 +61,8 @@ pub enum Action {
     /// Stop reading, forget everything held, undo state changes since the last commit. Work stands still until
     /// `Rewind`.
     UndoUncommitted,
-    /// Start again at these positions, in order; state is that of the last commit.
+    /// Start again at these positions, in order; state is that of the last commit, and nothing is held any more, even
+    /// where `UndoUncommitted` was not asked for.
     Rewind {
         /// Where to start.
         positions: Positions,

@@ -73,8 +73,8 @@ pub enum Event {
     /// The commit interval has passed and something was read or produced since the last commit, or the claim must
     /// be repeated (P9, every 24 h).
     CommitDue,
-    /// Answer to `Cut`: everything read is complete and its outputs were given to the sinks. `positions`: the next
-    /// offset of every partition (a partition left out stays where it was committed).
+    /// Answer to `Cut`: everything below `positions` is complete and its outputs were given to the sinks (under
+    /// exactly-once no others were). They never lie behind what is committed; a partition left out stays there.
     CutDone {
         /// The cut.
         positions: Positions,

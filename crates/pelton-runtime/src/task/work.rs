@@ -1,9 +1,10 @@
 //! One round of a task's work: read, process, book, write, cut, flush.
 
-use super::{Books, Task};
+use super::Task;
 use crate::{
     chain::{LostRecords, Output},
     dead_letter::dead_letter,
+    outputs::OutputQueue,
     trouble,
 };
 use pelton_checkpoint::Event;
@@ -11,6 +12,9 @@ use pelton_sdk::{ErrorKind, Failed, Polled};
 use pelton_telemetry::batch::BatchSpan;
 use pelton_types::{Batch, Code, Incident};
 use std::{task::Poll, time::Instant};
+
+/// Records that may wait in front of a sink for an offset before them; then reading waits too.
+const HELD_BACK_AT_MOST: u64 = 20_000;
 
 impl Task {
     /// One round of reading, processing and writing.
@@ -36,22 +40,15 @@ impl Task {
         let again = self.chain.poll(now, &mut out).map_err(|lost| panicked(&lost))?;
         self.progress.poll_again = again;
         let mut progressed = self.deliver(out)?;
+        self.let_out_complete();
         progressed |= self.push()?;
-        let blocked = self.outputs.iter().any(|o| !o.is_empty())
-            || self.dead_letters.as_ref().is_some_and(|o| !o.is_empty())
-            || !self.chain.ready();
+        let full = |o: &OutputQueue| !o.is_empty() || o.held_back() >= HELD_BACK_AT_MOST;
+        let blocked = self.outputs.iter().chain(&self.dead_letters).any(full) || !self.chain.ready();
         self.progress.blocked = blocked;
         if self.reading && !blocked {
             progressed |= self.read(now)?;
         }
-        if self.cutting && self.chain.held() == 0 && !blocked {
-            progressed = true;
-            self.cutting = false;
-            self.check_books()?;
-            let positions = self.read_positions();
-            self.close_books();
-            self.tell(Event::CutDone { positions });
-        }
+        progressed |= self.continue_cut(now);
         if self.flushing {
             progressed |= self.poll_flush();
         }
@@ -94,7 +91,6 @@ impl Task {
 
     fn take_batch(&mut self, source: usize, batch: Batch, now: Instant) -> Result<(), Incident> {
         let records = batch.len() as u64;
-        self.dirty = true;
         self.incident = None;
         self.account.records_in += records;
         self.progress.records_in += records;
@@ -113,6 +109,7 @@ impl Task {
         let source = self.sources[source].index;
         span.in_scope(|| self.chain.process(source, batch, now, &mut out)).map_err(|lost| panicked(&lost))?;
         self.deliver(out)?;
+        self.let_out_complete();
         self.push()?;
         Ok(())
     }
@@ -126,10 +123,15 @@ impl Task {
         self.account.expanded += out.expanded;
         self.progress.filtered += out.filtered;
         self.progress.expanded += out.expanded;
+        let exactly_once = self.exactly_once();
         for (sink, batch) in out.sinks {
             let output = &mut self.outputs[sink];
             self.chain.taps.offer(output.name(), true, &batch);
-            output.add(batch);
+            if exactly_once {
+                output.hold_back(batch);
+            } else {
+                output.add(batch);
+            }
         }
         for rejected in out.rejected {
             self.reject(&rejected.operator, rejected.failed)?;
@@ -139,13 +141,18 @@ impl Task {
 
     /// A record that cannot be processed: kept with its cause, or the end of this task.
     fn reject(&mut self, operator: &str, failed: Failed) -> Result<(), Incident> {
+        let exactly_once = self.exactly_once();
         let Some(letters) = &mut self.dead_letters else {
             return Err(trouble::poison(operator, &failed));
         };
         let letter = dead_letter(&failed.record, operator, &failed.cause);
         self.account.dead_lettered += letter.len() as u64;
         self.progress.dead_lettered += letter.len() as u64;
-        letters.add(letter);
+        if exactly_once {
+            letters.hold_back(letter);
+        } else {
+            letters.add(letter);
+        }
         Ok(())
     }
 
@@ -191,24 +198,6 @@ impl Task {
         self.flushing = false;
         self.tell(Event::FlushDone);
         true
-    }
-
-    /// At a cut nothing is in flight, so every book must balance exactly.
-    fn check_books(&self) -> Result<(), Incident> {
-        if self.account.imbalance() != 0 {
-            return Err(trouble::imbalance("the task", self.account));
-        }
-        match self.chain.imbalance() {
-            Some((operator, account)) => Err(trouble::imbalance(operator, account)),
-            None => Ok(()),
-        }
-    }
-
-    /// The books at the cut are those of the commit that follows, should it succeed.
-    fn close_books(&mut self) {
-        self.dirty = false;
-        let operators = self.chain.accounts().map(|(_, account)| account).collect();
-        self.cut = Some(Books { account: self.account, operators });
     }
 }
 

@@ -8,6 +8,7 @@ use pelton_runtime::{
     Board, Command, Executor, ExecutorEvent, ExecutorHandle, ExecutorOptions, Metrics, StagePlan, Step,
     TaskSnapshot, TaskState,
     plan::{Input, OperatorPlan, SinkPlan, SourcePlan},
+    setup::Producer,
 };
 use pelton_sdk::{
     Budget, BuildContext, Collector, Committed, Connector, ConnectorFactory, EndError, Lag, Offsets,
@@ -41,6 +42,44 @@ pub struct Shelf {
     pub max_in_flight: usize,
     /// Sources that exist.
     pub sources: usize,
+    /// What sinks take is in a transaction until offsets are committed.
+    pub transactional: bool,
+    pub open_out: Vec<(String, String)>,
+    pub open_letters: Vec<(String, Vec<(String, String)>)>,
+    /// Producers discarded: what a sink took before is gone.
+    pub producers: u32,
+    /// Commits that fail happen all the same.
+    pub failed_commits_happen: bool,
+}
+
+impl Shelf {
+    fn commit(&mut self, positions: Vec<(Partition, Offset)>, metadata: &str) {
+        self.commits += 1;
+        self.out.append(&mut self.open_out);
+        self.letters.append(&mut self.open_letters);
+        for (partition, offset) in positions {
+            self.offsets.insert(partition, (offset, metadata.to_owned()));
+        }
+    }
+}
+
+/// The producer of a transactional shelf.
+pub struct QueueProducer(pub Queue);
+
+impl Producer for QueueProducer {
+    fn start_init(&mut self, _: bool) {
+        self.discard();
+    }
+    fn poll_init(&mut self) -> Poll<Result<(), EndError>> {
+        Poll::Ready(Ok(()))
+    }
+    fn discard(&mut self) {
+        self.0.with(|shelf| {
+            shelf.open_out.clear();
+            shelf.open_letters.clear();
+            shelf.producers += 1;
+        });
+    }
 }
 
 #[derive(Clone, Default)]
@@ -123,15 +162,28 @@ struct QueueSink {
     pending: Vec<(String, String)>,
     letters: Vec<(String, Vec<(String, String)>)>,
     flushing: bool,
+    producer: u32,
 }
 
 fn text(bytes: Option<&[u8]>) -> String {
     String::from_utf8(bytes.unwrap_or_default().to_vec()).unwrap()
 }
 
+impl QueueSink {
+    /// What was given to a producer that is gone is gone.
+    fn follow(&mut self, shelf: &Shelf) {
+        if std::mem::replace(&mut self.producer, shelf.producers) != shelf.producers {
+            self.pending.clear();
+            self.letters.clear();
+        }
+    }
+}
+
 impl Sink for QueueSink {
     fn push(&mut self, batch: &Batch, from: usize) -> Result<Pushed, EndError> {
-        let mut shelf = self.queue.0.lock().unwrap();
+        let queue = self.queue.clone();
+        let mut shelf = queue.0.lock().unwrap();
+        self.follow(&shelf);
         let room = shelf.sink_room.unwrap_or(usize::MAX).saturating_sub(self.pending.len());
         let mut pushed = Pushed::default();
         for record in batch.records.iter().skip(from).take(room) {
@@ -158,7 +210,9 @@ impl Sink for QueueSink {
     }
     fn poll_flush(&mut self) -> Poll<Result<(), EndError>> {
         assert!(std::mem::take(&mut self.flushing), "flushed once for each start");
-        let mut shelf = self.queue.0.lock().unwrap();
+        let queue = self.queue.clone();
+        let mut shelf = queue.0.lock().unwrap();
+        self.follow(&shelf);
         shelf.flushes += 1;
         if shelf.fail_flushes > 0 {
             shelf.fail_flushes -= 1;
@@ -166,8 +220,13 @@ impl Sink for QueueSink {
             self.letters.clear();
             return Poll::Ready(Err(EndError::retry(Code::SinkFailed, "the sink lost a record")));
         }
-        shelf.out.append(&mut self.pending);
-        shelf.letters.append(&mut self.letters);
+        let shelf = &mut *shelf;
+        let (out, letters) = match shelf.transactional {
+            true => (&mut shelf.open_out, &mut shelf.open_letters),
+            false => (&mut shelf.out, &mut shelf.letters),
+        };
+        out.append(&mut self.pending);
+        letters.append(&mut self.letters);
         Poll::Ready(Ok(()))
     }
 }
@@ -204,12 +263,12 @@ impl Offsets for QueueOffsets {
         let mut shelf = self.queue.0.lock().unwrap();
         if shelf.fail_commits > 0 {
             shelf.fail_commits -= 1;
+            if shelf.failed_commits_happen {
+                shelf.commit(positions, &metadata);
+            }
             return Poll::Ready(Err(EndError::retry(Code::CommitFailed, "no coordinator of the group")));
         }
-        shelf.commits += 1;
-        for (partition, offset) in positions {
-            shelf.offsets.insert(partition, (offset, metadata.clone()));
-        }
+        shelf.commit(positions, &metadata);
         Poll::Ready(Ok(()))
     }
 }
@@ -228,6 +287,7 @@ impl Connector for QueueConnector {
             pending: vec![],
             letters: vec![],
             flushing: false,
+            producer: 0,
         }))
     }
     fn offsets(&mut self, _: &SourceSpec) -> Result<Box<dyn Offsets>, EndError> {
@@ -235,7 +295,7 @@ impl Connector for QueueConnector {
     }
 }
 
-struct QueueFactory(Queue);
+pub struct QueueFactory(pub Queue);
 
 impl ConnectorFactory for QueueFactory {
     fn name(&self) -> &'static str {
