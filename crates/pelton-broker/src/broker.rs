@@ -21,6 +21,8 @@ pub struct Broker<S> {
     answers: HashMap<Ticket, GroupAnswer>,
     /// Tickets answered since [`Broker::take_answered`].
     answered: Vec<Ticket>,
+    /// When silent producers are looked for again, milliseconds since 1970.
+    producer_check_ms: i64,
 }
 
 /// What a broker does where a request leaves it open.
@@ -36,7 +38,17 @@ pub struct Settings {
     pub first_wait_ms: u32,
     /// Offsets that nobody uses are removed after this, milliseconds; Kafka's `offsets.retention.minutes`.
     pub offsets_retention_ms: i64,
+    /// A partition forgets a producer that was silent for this long; Kafka's `producer.id.expiration.ms`.
+    pub producer_expiration_ms: i64,
+    /// A transactional id without a transaction is forgotten after this; Kafka's `transactional.id.expiration.ms`.
+    pub transactional_id_expiration_ms: i64,
 }
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How often silent producers are looked for at most and at least, milliseconds; Kafka does it every ten minutes.
+const PRODUCER_CHECK_MS: std::ops::RangeInclusive<i64> = 1000..=600_000;
+/// While the logs are read at a start, silent producers are forgotten after so many batches.
+const REPLAY_CHECK_BATCHES: u32 = 1 << 16;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -44,7 +56,9 @@ impl Default for Settings {
             default_partitions: 1,
             auto_create_topics: true,
             first_wait_ms: 0,
-            offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
+            offsets_retention_ms: 7 * DAY_MS,
+            producer_expiration_ms: DAY_MS,
+            transactional_id_expiration_ms: 7 * DAY_MS,
         }
     }
 }
@@ -55,12 +69,19 @@ impl<S: SegmentStore> Broker<S> {
     /// # Errors
     /// The store cannot be read or written.
     pub fn open(mut store: S, settings: Settings, now_ms: i64) -> io::Result<Self> {
-        let mut state = State::default();
+        let (mut state, mut batches) = (State::default(), 0_u32);
         store.replay(&mut |replayed| match replayed {
             Replayed::Entry(entry) => state.apply_entry(&entry),
-            Replayed::Batch(log, header) => state.apply_batch(log, &header),
+            Replayed::Batch(log, header) => {
+                state.apply_batch(log, &header);
+                batches = batches.wrapping_add(1);
+                if batches.is_multiple_of(REPLAY_CHECK_BATCHES) {
+                    forget_producers(&mut state, &settings, now_ms);
+                }
+            }
             Replayed::End(log, offset) => state.end_log(log, offset),
         })?;
+        forget_producers(&mut state, &settings, now_ms);
         state.replayed(now_ms);
         let mut broker = Self {
             state,
@@ -69,6 +90,7 @@ impl<S: SegmentStore> Broker<S> {
             touched: Vec::new(),
             answers: HashMap::new(),
             answered: Vec::new(),
+            producer_check_ms: now_ms,
         };
         if broker.state.cluster_id().is_empty() {
             let id = uuid::Uuid::new_v4().simple().to_string();
@@ -126,7 +148,7 @@ impl<S: SegmentStore> Broker<S> {
                 self.touched.push(*log);
             }
             Effect::Journal(entry) => self.store.journal(entry)?,
-            Effect::Group { .. } | Effect::Heard { .. } => {}
+            Effect::Group { .. } | Effect::Heard { .. } | Effect::ForgetProducers { .. } => {}
             Effect::Answer { ticket, answer } => {
                 self.answers.insert(*ticket, answer.clone());
                 self.answered.push(*ticket);
@@ -154,8 +176,22 @@ impl<S: SegmentStore> Broker<S> {
         Ok(id)
     }
 
-    /// Aborts transactions that are over their time. Call about once a second.
+    /// Aborts transactions that are over their time, and forgets producers and transactional ids that are. Call about
+    /// once a second.
     pub fn expire_transactions(&mut self, now_ms: i64) {
+        if now_ms >= self.producer_check_ms {
+            let expiration_ms = self.settings.producer_expiration_ms;
+            let often_ms = (expiration_ms / 10).clamp(*PRODUCER_CHECK_MS.start(), *PRODUCER_CHECK_MS.end());
+            self.producer_check_ms = now_ms.saturating_add(often_ms);
+            // Nothing of it is stored.
+            let _ =
+                self.run(self.state.plan_forget_producers(expiration_ms, now_ms), Code::KafkaStorageError);
+        }
+        let expiration_ms = self.settings.transactional_id_expiration_ms;
+        let idle = self.state.plan_forget_transactional_ids(expiration_ms, now_ms);
+        if self.run(idle, Code::KafkaStorageError).is_err() {
+            return;
+        }
         // Those too that were decided when the store failed.
         let unfinished = self.state.transactions().unfinished();
         for id in self.state.transactions().overdue(now_ms).into_iter().chain(unfinished) {
@@ -223,4 +259,9 @@ impl<S: SegmentStore> Broker<S> {
     pub fn take_touched(&mut self) -> Vec<LogId> {
         std::mem::take(&mut self.touched)
     }
+}
+
+fn forget_producers(state: &mut State, settings: &Settings, now_ms: i64) {
+    let plan = state.plan_forget_producers(settings.producer_expiration_ms, now_ms);
+    plan.effects.iter().for_each(|effect| state.apply(effect));
 }

@@ -10,7 +10,7 @@ use pelton_broker::server::{Options, Running, serve};
 use crate::{not_yet, parts};
 
 /// How long a case waits for what has to happen. Long enough for a loaded machine; waited only when something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The same where failure is expected.
 const IMPATIENCE: Duration = Duration::from_secs(5);
@@ -49,7 +49,11 @@ impl Target {
     /// A new embedded broker.
     pub fn embedded(patience: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let running = serve(Options::new("127.0.0.1:0", dir.path())).unwrap();
+        let mut options = Options::new("127.0.0.1:0", dir.path());
+        // Short enough for a case to wait for it.
+        options.producer_expiration = Duration::from_secs(100);
+        options.transactional_id_expiration = Duration::from_secs(30);
+        let running = serve(options).unwrap();
         Self::new(running.bootstrap(), Some((running, dir)), patience)
     }
 

@@ -76,9 +76,14 @@ impl TxnClient {
 
     /// One record to partition 0 of a topic.
     pub fn produce(&mut self, topic: &str, value: &str) -> Result<i64, ResponseError> {
+        self.produce_at(topic, value, now_ms())
+    }
+
+    /// The same with a time of its own.
+    pub fn produce_at(&mut self, topic: &str, value: &str, time_ms: i64) -> Result<i64, ResponseError> {
         let sequence = *self.sequences.entry(topic.to_owned()).or_default();
         let writer = Writer { id: self.producer_id, epoch: self.epoch, sequence, transactional: true };
-        let produced = self.wire.produce(topic, 0, Some(&self.id), batch(writer, &[value], now_ms()));
+        let produced = self.wire.produce(topic, 0, Some(&self.id), batch(writer, &[value], time_ms));
         if produced.is_ok() {
             self.sequences.insert(topic.to_owned(), sequence + 1);
         }

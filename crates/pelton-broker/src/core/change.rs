@@ -14,6 +14,11 @@ impl State {
             Effect::Journal(entry) => self.apply_entry(entry),
             Effect::Group { name, group } => self.members.put(name, group),
             Effect::Heard { group, member, now_ms } => self.members.heard(group, member, *now_ms),
+            Effect::ForgetProducers { log, until_ms } => {
+                if let Some(core) = self.partitions.get_mut(log) {
+                    core.forget_producers(*until_ms);
+                }
+            }
             Effect::Answer { .. } => {}
         }
     }
@@ -86,9 +91,9 @@ impl State {
                 self.members.remove(group);
             }
             Entry::ProducerIds { next } => self.transactions.reserve(*next),
-            Entry::TxnProducer { id, producer_id, epoch, timeout_ms } => {
-                self.transactions.take_producer_id(*producer_id);
-                self.transactions.set_producer(id, *producer_id, *epoch, *timeout_ms);
+            Entry::TxnProducer { id, owner } => {
+                self.transactions.take_producer_id(owner.producer_id);
+                self.transactions.set_owner(id, owner);
             }
             Entry::TxnPartitions { id, partitions, at_ms } => {
                 self.transactions.add_partitions(id, partitions, *at_ms);
@@ -96,7 +101,10 @@ impl State {
             Entry::TxnOffsets { id, group, offsets, at_ms } => {
                 self.transactions.add_offsets(id, group, offsets, *at_ms);
             }
-            Entry::TxnEnding { id, epoch, commit } => self.transactions.end(id, *epoch, *commit),
+            Entry::TxnEnding { id, epoch, commit, at_ms } => {
+                self.transactions.end(id, *epoch, *commit, *at_ms);
+            }
+            Entry::TxnForgotten { id } => self.transactions.forget(id),
             Entry::TxnEnded { id } => {
                 for (group, offset, at_ms) in self.transactions.ended(id) {
                     self.groups.store(&group, [offset], at_ms);
@@ -108,6 +116,7 @@ impl State {
     /// Call once after a replay.
     pub fn replayed(&mut self, now_ms: i64) {
         self.transactions.skip_reserved();
+        self.transactions.restart_idleness(now_ms);
         self.members.restart_sessions(now_ms);
     }
 

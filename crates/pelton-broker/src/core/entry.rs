@@ -40,6 +40,23 @@ pub struct GroupOffset {
     pub committed: CommittedOffset,
 }
 
+/// Who has a transactional id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxnOwner {
+    /// Its producer id.
+    pub producer_id: i64,
+    /// Its current epoch; lower ones are fenced.
+    pub epoch: i16,
+    /// The epoch it asked to have raised, if it did: asking again is answered the same.
+    #[serde(default)]
+    pub raised_from: Option<i16>,
+    /// A transaction older than this is aborted, milliseconds.
+    pub timeout_ms: i32,
+    /// When it got it, milliseconds since 1970; 0 in journals that did not note it.
+    #[serde(default)]
+    pub at_ms: i64,
+}
+
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -154,12 +171,9 @@ pub enum Entry {
     TxnProducer {
         /// Transactional id.
         id: String,
-        /// Its producer id.
-        producer_id: i64,
-        /// Its current epoch; lower ones are fenced.
-        epoch: i16,
-        /// A transaction older than this is aborted, milliseconds.
-        timeout_ms: i32,
+        /// Who has it now.
+        #[serde(flatten)]
+        owner: TxnOwner,
     },
     /// Partitions joined the open transaction, which may begin with this.
     TxnPartitions {
@@ -189,6 +203,14 @@ pub enum Entry {
         epoch: i16,
         /// Commit or abort.
         commit: bool,
+        /// Time of the request, milliseconds since 1970; 0 in journals that did not note it.
+        #[serde(default)]
+        at_ms: i64,
+    },
+    /// A transactional id was idle for long and is gone.
+    TxnForgotten {
+        /// Transactional id.
+        id: String,
     },
     /// All markers of the transaction are in the logs; its offsets count if it committed.
     TxnEnded {

@@ -19,7 +19,7 @@ mod state;
 mod topics;
 mod transactions;
 
-pub use entry::{CommittedOffset, Entry, GroupOffset, LogId, TopicConfig};
+pub use entry::{CommittedOffset, Entry, GroupOffset, LogId, TopicConfig, TxnOwner};
 pub use offsets::Groups;
 pub use partition::{AbortedRange, Admission, Isolation, Partition};
 pub use producer::ProducerInfo;
@@ -55,6 +55,13 @@ pub enum Effect {
         member: String,
         /// When, milliseconds since 1970.
         now_ms: i64,
+    },
+    /// A partition forgets producers that were silent for long. Not stored: the clock says the same after a restart.
+    ForgetProducers {
+        /// Which log.
+        log: LogId,
+        /// Those whose last batch is not younger, milliseconds since 1970.
+        until_ms: i64,
     },
     /// Somebody who waits for others is answered.
     Answer {

@@ -178,6 +178,26 @@ impl Partition {
             .map_or(Ok(()), |producer| producer.check_marker(epoch, coordinator_epoch))
     }
 
+    /// Whether there is a producer without an open transaction whose last batch is not younger than `until_ms`.
+    #[must_use]
+    pub fn has_silent_producer(&self, until_ms: i64) -> bool {
+        self.producers.iter().any(|(id, producer)| self.is_silent(*id, producer, until_ms))
+    }
+
+    fn is_silent(&self, id: i64, producer: &Producer, until_ms: i64) -> bool {
+        producer.last_ms() <= until_ms && !self.open.contains_key(&id)
+    }
+
+    /// Forgets the producers that [`Partition::has_silent_producer`] means, and gives their memory back.
+    pub fn forget_producers(&mut self, until_ms: i64) {
+        let mut producers = std::mem::take(&mut self.producers);
+        producers.retain(|id, producer| !self.is_silent(*id, producer, until_ms));
+        if producers.capacity() > 4 * producers.len() {
+            producers.shrink_to_fit();
+        }
+        self.producers = producers;
+    }
+
     /// Takes note of a batch that is in the log.
     pub fn apply(&mut self, header: &BatchHeader) {
         self.next_offset = self.next_offset.max(header.next_offset());

@@ -65,6 +65,11 @@ impl Producer {
         self.sent.back().map(|sent| sent.base_offset)
     }
 
+    /// Time of its last batch, milliseconds since 1970.
+    pub(super) fn last_ms(&self) -> i64 {
+        self.last_ms
+    }
+
     pub(super) fn epoch(&self) -> i16 {
         self.epoch
     }

@@ -82,6 +82,10 @@ pub struct Options {
     pub fsync: Fsync,
     /// Offsets that nobody uses are removed after this, as with Kafka's `offsets.retention.minutes`.
     pub offsets_retention: Duration,
+    /// A partition forgets a producer that was silent for this long, as with Kafka's `producer.id.expiration.ms`.
+    pub producer_expiration: Duration,
+    /// A transactional id without a transaction is forgotten after this, as with Kafka's `transactional.id.expiration.ms`.
+    pub transactional_id_expiration: Duration,
     /// A segment file is left when it would grow beyond this.
     pub segment_bytes: u64,
     /// Largest request; a longer one closes its connection.
@@ -109,6 +113,8 @@ impl Options {
             auto_create_topics: true,
             fsync: Fsync::Interval(Fsync::DEFAULT_INTERVAL),
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            producer_expiration: Duration::from_secs(24 * 60 * 60),
+            transactional_id_expiration: Duration::from_secs(7 * 24 * 60 * 60),
             segment_bytes: FileOptions::default().segment_bytes,
             max_request_bytes: crate::batch::MAX_BATCH_BYTES,
             max_connections: 10_000,
@@ -182,10 +188,13 @@ pub fn serve(options: Options) -> Result<Running, ServeError> {
 
 fn open(options: &Options) -> io::Result<Broker<FileStore>> {
     let files = FileOptions { segment_bytes: options.segment_bytes };
+    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let settings = Settings {
         default_partitions: options.default_partitions.max(1),
         auto_create_topics: options.auto_create_topics,
-        offsets_retention_ms: i64::try_from(options.offsets_retention.as_millis()).unwrap_or(i64::MAX),
+        offsets_retention_ms: millis(options.offsets_retention),
+        producer_expiration_ms: millis(options.producer_expiration),
+        transactional_id_expiration_ms: millis(options.transactional_id_expiration),
         ..Settings::default()
     };
     Broker::open(FileStore::open(&options.data_dir, &files)?, settings, now_ms())

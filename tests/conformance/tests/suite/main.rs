@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod admin;
+mod expiry;
 mod groups;
 mod kcat;
 mod markers;
@@ -16,6 +17,7 @@ mod transactions;
 fn the_list_of_what_is_not_there_yet_names_only_cases_that_exist() {
     let cases = [
         admin::CASES,
+        expiry::CASES,
         groups::CASES,
         kcat::CASES,
         markers::CASES,

@@ -34,7 +34,12 @@ impl State {
     ) {
         let decided = matches!(txn.status, TxnStatus::Ending { .. });
         if !decided {
-            effects.push(Effect::Journal(Entry::TxnEnding { id: id.to_owned(), epoch, commit }));
+            effects.push(Effect::Journal(Entry::TxnEnding {
+                id: id.to_owned(),
+                epoch,
+                commit,
+                at_ms: now_ms,
+            }));
         }
         let kind = if commit { Marker::Commit } else { Marker::Abort };
         for (topic, partition) in &txn.partitions {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 mod ending;
+mod expiry;
 mod markers;
 mod requests;
 
 pub use markers::WantedMarker;
 
-use super::entry::{CommittedOffset, Entry, GroupOffset};
+use super::entry::{CommittedOffset, Entry, GroupOffset, TxnOwner};
 use crate::code::Code;
 
 /// Longest transaction a client may ask for; Kafka's default of `transaction.max.timeout.ms`.
@@ -55,6 +56,10 @@ pub struct Transaction {
     pub status: TxnStatus,
     /// Topic and partition of everything it writes to.
     pub partitions: BTreeSet<(String, i32)>,
+    /// The epoch its owner asked to have raised to the current one, if it did.
+    pub raised_from: Option<i16>,
+    /// When it last changed while nothing was open, milliseconds since 1970.
+    idle_since_ms: i64,
     /// With the time of the request, milliseconds since 1970.
     pending: BTreeMap<OffsetKey, (CommittedOffset, i64)>,
 }
@@ -162,13 +167,15 @@ impl Transactions {
         self.reserved = self.reserved.max(next);
     }
 
-    pub(super) fn set_producer(&mut self, id: &str, producer_id: i64, epoch: i16, timeout_ms: i32) {
+    pub(super) fn set_owner(&mut self, id: &str, owner: &TxnOwner) {
         let txn = Transaction {
-            producer_id,
-            epoch,
-            timeout_ms,
+            producer_id: owner.producer_id,
+            epoch: owner.epoch,
+            timeout_ms: owner.timeout_ms,
             status: TxnStatus::Empty,
             partitions: BTreeSet::new(),
+            raised_from: owner.raised_from,
+            idle_since_ms: owner.at_ms,
             pending: BTreeMap::new(),
         };
         self.by_id.insert(id.to_owned(), txn);
@@ -191,9 +198,9 @@ impl Transactions {
         }
     }
 
-    pub(super) fn end(&mut self, id: &str, epoch: i16, commit: bool) {
+    pub(super) fn end(&mut self, id: &str, epoch: i16, commit: bool, at_ms: i64) {
         if let Some(txn) = self.by_id.get_mut(id) {
-            txn.epoch = epoch;
+            (txn.epoch, txn.idle_since_ms) = (epoch, at_ms);
             txn.status = TxnStatus::Ending { commit };
         }
     }
@@ -243,9 +250,13 @@ impl Transaction {
         let id = id.to_owned();
         entries.push(Entry::TxnProducer {
             id: id.clone(),
-            producer_id: self.producer_id,
-            epoch: self.epoch,
-            timeout_ms: self.timeout_ms,
+            owner: TxnOwner {
+                producer_id: self.producer_id,
+                epoch: self.epoch,
+                raised_from: self.raised_from,
+                timeout_ms: self.timeout_ms,
+                at_ms: self.idle_since_ms,
+            },
         });
         let at_ms = match self.status {
             TxnStatus::Empty => return,
@@ -264,10 +275,11 @@ impl Transaction {
                 at_ms: *committed_ms,
             });
         }
+        let (epoch, at_ms) = (self.epoch, self.idle_since_ms);
         match self.status {
-            TxnStatus::Ending { commit } => entries.push(Entry::TxnEnding { id, epoch: self.epoch, commit }),
+            TxnStatus::Ending { commit } => entries.push(Entry::TxnEnding { id, epoch, commit, at_ms }),
             TxnStatus::Ended { commit } => {
-                entries.push(Entry::TxnEnding { id: id.clone(), epoch: self.epoch, commit });
+                entries.push(Entry::TxnEnding { id: id.clone(), epoch, commit, at_ms });
                 entries.push(Entry::TxnEnded { id });
             }
             TxnStatus::Empty | TxnStatus::Ongoing { .. } => {}

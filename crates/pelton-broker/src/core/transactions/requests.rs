@@ -2,7 +2,7 @@
 
 use super::{MAX_TXN_TIMEOUT_MS, TxnStatus};
 use crate::code::Code;
-use crate::core::entry::{Entry, GroupOffset};
+use crate::core::entry::{Entry, GroupOffset, TxnOwner};
 use crate::core::{Effect, Plan, State};
 
 impl State {
@@ -20,7 +20,8 @@ impl State {
 
     /// A producer id and a new epoch for a transactional id. Fences the former owner and ends its open
     /// transaction: finishes a decided one, aborts any other. `current` is the producer id and epoch of a
-    /// client that asks for the next epoch of its own.
+    /// client that asks for the next epoch of its own; if it asks again, having got no answer, it gets that epoch.
+    /// One whose transactional id is not known, or forgotten, gets a new producer id.
     ///
     /// # Errors
     /// Bad timeout, or `current` is not current (`fenced`).
@@ -38,13 +39,16 @@ impl State {
         let mut effects = Vec::new();
         let mut owner = None;
         if let Some(txn) = self.transactions.get(id) {
-            if current.is_some_and(|current| current != (txn.producer_id, txn.epoch)) {
+            let is_of_owner = |epoch| current.is_none_or(|current| current == (txn.producer_id, epoch));
+            if txn.status == TxnStatus::Empty && current.is_some() && txn.raised_from.is_some_and(is_of_owner)
+            {
+                return Ok(Plan::reply((txn.producer_id, txn.epoch)));
+            }
+            if !is_of_owner(txn.epoch) {
                 return Err(fenced);
             }
             let epoch = self.finish(id, txn, &mut effects, now_ms);
             owner = epoch.checked_add(1).map(|next| (txn.producer_id, next));
-        } else if current.is_some() {
-            return Err(Code::InvalidProducerIdMapping);
         }
         let (producer_id, epoch) = owner.unwrap_or_else(|| {
             let (fresh, reserve) = self.transactions.next_producer_id();
@@ -53,9 +57,13 @@ impl State {
         });
         effects.push(Effect::Journal(Entry::TxnProducer {
             id: id.to_owned(),
-            producer_id,
-            epoch,
-            timeout_ms,
+            owner: TxnOwner {
+                producer_id,
+                epoch,
+                raised_from: current.filter(|(id, _)| *id == producer_id).map(|(_, epoch)| epoch),
+                timeout_ms,
+                at_ms: now_ms,
+            },
         }));
         Ok(Plan::new(effects, (producer_id, epoch)))
     }
