@@ -13,9 +13,11 @@ mod background;
 mod collector;
 mod ends;
 mod error;
+pub mod member;
 mod operator;
 mod registry;
 mod reorder;
+pub mod units;
 mod wake;
 
 pub use background::Background;

@@ -54,5 +54,6 @@ fn with_operators(registry: Registry) -> Registry {
         .operator(pelton_map::MapFactory)
         .operator(pelton_route::RouteFactory)
         .operator(pelton_key::KeyFactory)
+        .operator(pelton_enrich::EnrichFactory)
         .operator(pelton_infer::InferFactory)
 }

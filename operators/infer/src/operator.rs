@@ -2,7 +2,7 @@
 
 use crate::{member, options::Plan};
 use pelton_model::{Answer, Client, Rows, Service};
-use pelton_sdk::{Collector, Operator};
+use pelton_sdk::{Collector, Operator, member::set_members};
 use pelton_types::Batch;
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -248,7 +248,7 @@ fn write(plan: &Plan, batch: &mut Batch, index: usize, scores: &[f32]) -> Result
     let members: Vec<(&str, &str)> =
         text.iter().flatten().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let from = batch.records[index].value;
-    batch.records[index].value = batch.rewrite(from, |old, out| member::set_members(old, &members, out))?;
+    batch.records[index].value = batch.rewrite(from, |old, out| set_members(old, &members, out))?;
     Ok(())
 }
 

@@ -1,9 +1,8 @@
 //! Options of `infer`, and what they come to once checked.
 
-use crate::member::Path;
 use pelton_model::{Limits, ModelFile, Port, RtenRuntime, Runtime, lookup};
 use pelton_model::{Model, ModelError};
-use pelton_sdk::{BuildContext, OptionError, parse_options};
+use pelton_sdk::{BuildContext, OptionError, member::Path, parse_options};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
