@@ -320,6 +320,22 @@ impl Core {
         })
     }
 
+    /// The revisions kept of a pipeline, oldest first.
+    ///
+    /// # Errors
+    /// When there is no such pipeline.
+    pub fn revisions(&self, name: &PipelineName) -> Result<Vec<v1::Revision>, Refusal> {
+        let pipeline = self.pipelines.get(name).ok_or_else(|| no_pipeline(name))?;
+        let all = pipeline.revisions.iter();
+        Ok(all
+            .map(|(number, r)| v1::Revision {
+                number: *number,
+                created_ms: r.at_ms,
+                definition: r.definition.clone(),
+            })
+            .collect())
+    }
+
     /// The newest definition of a pipeline and its revision.
     pub fn newest(&self, name: &PipelineName) -> Option<(u64, &str)> {
         let pipeline = self.pipelines.get(name)?;

@@ -7,6 +7,7 @@ mod actor;
 mod admin;
 mod definitions;
 mod hub;
+mod records;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -256,7 +257,13 @@ async fn services(
 ) -> Result<link::Services, String> {
     let hub = hub::Hub::default();
     let sessions = session::Sessions { handle: handle.clone(), hub: hub.clone(), stopped: stopped.clone() };
-    let admin = admin::Admin { handle, definitions: Arc::new(definitions), hub, stopped };
+    let admin = admin::Admin {
+        handle,
+        definitions: Arc::new(definitions),
+        hub,
+        stopped,
+        settling: Default::default(),
+    };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<PipelinesServer<admin::Admin>>().await;
     health.set_serving::<ClusterServer<admin::Admin>>().await;

@@ -50,6 +50,11 @@ impl TopicCatalog for KafkaCatalog {
         let (inner, topic) = (self.inner.clone(), topic.to_owned());
         on_thread(move || inner.create(&topic, partitions))
     }
+
+    fn delete<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), EndError>> {
+        let (inner, topic) = (self.inner.clone(), topic.to_owned());
+        on_thread(move || inner.delete(&topic))
+    }
 }
 
 impl Inner {
@@ -123,6 +128,27 @@ impl Inner {
             std::thread::sleep(AGAIN);
         }
         Ok(())
+    }
+
+    fn delete(&self, topic: &str) -> Result<(), EndError> {
+        let mut requests = self.requests()?;
+        let since = Instant::now();
+        loop {
+            let number = requests.delete(topic, REQUEST_WITHIN_MS);
+            let failure = match await_answer(&mut requests, number) {
+                Some(Answer::Deleted(Ok(mut all))) => match all.pop().and_then(|(_, failure)| failure) {
+                    None => return Ok(()),
+                    Some(failure) if is_missing(failure.code) => return Ok(()),
+                    Some(failure) => failure,
+                },
+                Some(Answer::Deleted(Err(failure))) => failure,
+                _ => Failure::of(code::TIMED_OUT),
+            };
+            if !is_passing(failure.code) || since.elapsed() >= WITHIN {
+                return Err(self.failed("delete", topic, &failure));
+            }
+            std::thread::sleep(AGAIN);
+        }
     }
 
     fn failed(&self, what: &str, topic: &str, failure: &Failure) -> EndError {

@@ -25,5 +25,5 @@ mod sink;
 mod source;
 
 pub use connector::KafkaFactory;
-pub use options::{Compression, SinkOptions, SourceOptions, Start};
+pub use options::{Compression, SinkOptions, SourceOptions, Start, brokers_fault, topic_fault};
 pub use settings::KafkaOptions;

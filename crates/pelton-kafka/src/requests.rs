@@ -124,6 +124,8 @@ pub(crate) enum Answer {
     Topics(Result<Vec<TopicAnswer>, Failure>),
     /// Topics made.
     Created(Result<Vec<(String, Option<Failure>)>, Failure>),
+    /// Topics deleted.
+    Deleted(Result<Vec<(String, Option<Failure>)>, Failure>),
 }
 
 /// Requests of one client that are under way, and answers nobody has fetched yet.
@@ -285,6 +287,20 @@ impl Requests {
         }
         Ok(number)
     }
+
+    /// Ask for a topic to be deleted.
+    pub(crate) fn delete(&mut self, topic: &str, timeout_ms: i32) -> u64 {
+        let number = self.number();
+        let name = c_text(topic);
+        let options = Options::new(&self.client, Admin::RD_KAFKA_ADMIN_OP_DELETETOPICS, number, timeout_ms);
+        // SAFETY: all arguments live through the call, which copies them.
+        unsafe {
+            let mut gone = sys::rd_kafka_DeleteTopic_new(name.as_ptr());
+            sys::rd_kafka_DeleteTopics(self.client.raw(), &mut gone, 1, options.raw, self.queue.raw());
+            sys::rd_kafka_DeleteTopic_destroy(gone);
+        }
+        number
+    }
 }
 
 /// What the library calls "no offset".
@@ -328,7 +344,13 @@ unsafe fn ignore_error(error: *mut sys::rd_kafka_error_t) {
 
 impl Answer {
     fn reached_broker(&self) -> bool {
-        matches!(self, Answer::Partitions(Ok(_)) | Answer::Topics(Ok(_)) | Answer::Created(Ok(_)))
+        matches!(
+            self,
+            Answer::Partitions(Ok(_))
+                | Answer::Topics(Ok(_))
+                | Answer::Created(Ok(_))
+                | Answer::Deleted(Ok(_))
+        )
     }
 }
 
@@ -349,6 +371,9 @@ fn decode(event: &Event) -> Option<Answer> {
         }
         sys::RD_KAFKA_EVENT_CREATETOPICS_RESULT => {
             Some(Answer::Created(failure.map_or_else(|| Ok(created_answers(event)), Err)))
+        }
+        sys::RD_KAFKA_EVENT_DELETETOPICS_RESULT => {
+            Some(Answer::Deleted(failure.map_or_else(|| Ok(deleted_answers(event)), Err)))
         }
         _ => None,
     }
@@ -416,20 +441,37 @@ fn created_answers(event: &Event) -> Vec<(String, Option<Failure>)> {
         let result = sys::rd_kafka_event_CreateTopics_result(event.raw());
         let mut count = 0;
         let topics = sys::rd_kafka_CreateTopics_result_topics(result, &mut count);
-        (0..count)
-            .map(|i| {
-                let topic = *topics.add(i);
-                let code = sys::rd_kafka_topic_result_error(topic) as i32;
-                let why = text(sys::rd_kafka_topic_result_error_string(topic));
-                let name = text(sys::rd_kafka_topic_result_name(topic));
-                (
-                    name,
-                    (code != 0)
-                        .then(|| if why.is_empty() { Failure::of(code) } else { Failure::new(code, why) }),
-                )
-            })
-            .collect()
+        topic_results(topics, count)
     }
+}
+
+fn deleted_answers(event: &Event) -> Vec<(String, Option<Failure>)> {
+    // SAFETY: results belong to the live event; `count` says how many there are.
+    unsafe {
+        let result = sys::rd_kafka_event_DeleteTopics_result(event.raw());
+        let mut count = 0;
+        let topics = sys::rd_kafka_DeleteTopics_result_topics(result, &mut count);
+        topic_results(topics, count)
+    }
+}
+
+/// # Safety
+/// `topics` points to `count` live results.
+unsafe fn topic_results(
+    topics: *mut *const sys::rd_kafka_topic_result_t,
+    count: usize,
+) -> Vec<(String, Option<Failure>)> {
+    let one = |i| {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let topic = *topics.add(i);
+            let code = sys::rd_kafka_topic_result_error(topic) as i32;
+            let why = text(sys::rd_kafka_topic_result_error_string(topic));
+            let failure = || if why.is_empty() { Failure::of(code) } else { Failure::new(code, why) };
+            (text(sys::rd_kafka_topic_result_name(topic)), (code != 0).then(failure))
+        }
+    };
+    (0..count).map(one).collect()
 }
 
 /// # Safety

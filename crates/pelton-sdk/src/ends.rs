@@ -1,7 +1,7 @@
 //! Sources, sinks, and where positions are kept.
 
 use crate::{EndError, OptionError, Wake};
-use pelton_types::{Batch, Offset, Partition, TaskId};
+use pelton_types::{Batch, Code, Offset, Partition, TaskId};
 use serde_json::Value;
 use std::{future::Future, pin::Pin, sync::Arc, task::Poll};
 
@@ -189,4 +189,9 @@ pub trait TopicCatalog: Send + Sync {
     fn partitions<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<u32>, EndError>>;
     /// Create a topic; fine when it exists.
     fn create<'a>(&'a self, topic: &'a str, partitions: u32) -> BoxFuture<'a, Result<(), EndError>>;
+    /// Delete a topic with all its records; fine when there is none.
+    fn delete<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), EndError>> {
+        let text = format!("topic {topic} cannot be deleted: this kind of queue has no such call");
+        Box::pin(async move { Err(EndError::stop(Code::TopicMissing, text)) })
+    }
 }

@@ -34,11 +34,13 @@ mod json_lines;
 pub mod logs;
 pub mod metrics;
 pub mod panics;
+mod recent;
 pub mod traces;
 
 pub use health::{Check, Health, Liveness, Pulse, Readiness};
 pub use logs::{LogFormat, LogOptions};
 pub use metrics::{Family, Label, MetricError, Metrics};
+pub use recent::RecentLines;
 pub use traces::TraceOptions;
 
 pub use axum::Router;
@@ -91,11 +93,12 @@ pub enum StartError {
 pub fn start(options: &Options) -> Result<Started, StartError> {
     let exporter = traces::provider(&options.trace)?;
     let spans = exporter.as_ref().map(traces::layer);
-    let lines = logs::layer(&options.log)?;
+    let recent = RecentLines::default();
+    let lines = logs::layer(&options.log, recent.clone())?;
     // The layer of spans comes first: a log line then finds the trace it belongs to.
     tracing_subscriber::registry().with(spans).with(lines).try_init().map_err(|_| StartError::Twice)?;
     panics::log_panics();
-    Ok(Started { exporter })
+    Ok(Started { exporter, recent })
 }
 
 /// Logs and traces of this process; ends with [`shutdown`](Started::shutdown).
@@ -103,9 +106,15 @@ pub fn start(options: &Options) -> Result<Started, StartError> {
 #[must_use = "spans not yet exported are lost unless `shutdown` is called at the end"]
 pub struct Started {
     exporter: Option<opentelemetry_sdk::trace::SdkTracerProvider>,
+    recent: RecentLines,
 }
 
 impl Started {
+    /// The newest log lines of this process.
+    pub fn recent(&self) -> &RecentLines {
+        &self.recent
+    }
+
     /// Exports the spans that still wait, for at most [`traces::FLUSH_TIMEOUT`]. Logs need no flush.
     pub async fn shutdown(self) {
         let Some(exporter) = self.exporter else { return };

@@ -6,11 +6,13 @@
 use std::io::IsTerminal;
 
 use tracing::Subscriber;
+use tracing_subscriber::fmt::writer::MakeWriterExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::StartError;
 use crate::json_lines::JsonLines;
+use crate::recent::RecentLines;
 
 /// The shape of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +44,8 @@ impl Default for LogOptions {
 /// A boxed layer, so that both shapes have one type.
 pub(crate) type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync>;
 
-/// The layer that writes log lines to standard error.
-pub(crate) fn layer<S>(options: &LogOptions) -> Result<BoxedLayer<S>, StartError>
+/// The layer that writes log lines to standard error, and to `recent`.
+pub(crate) fn layer<S>(options: &LogOptions, recent: RecentLines) -> Result<BoxedLayer<S>, StartError>
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
 {
@@ -58,7 +60,7 @@ where
     };
     if human {
         let lines = tracing_subscriber::fmt::layer().with_ansi(terminal).with_writer(std::io::stderr);
-        return Ok(lines.with_filter(filter).boxed());
+        return Ok(lines.and_then(JsonLines::new(recent)).with_filter(filter).boxed());
     }
-    Ok(JsonLines::new(std::io::stderr).with_filter(filter).boxed())
+    Ok(JsonLines::new(std::io::stderr.and(recent)).with_filter(filter).boxed())
 }

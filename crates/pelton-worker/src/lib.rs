@@ -10,6 +10,7 @@
 
 pub mod host;
 mod ledger;
+mod letters;
 pub mod local;
 pub mod plan;
 mod report;

@@ -10,6 +10,7 @@ use pelton_runtime::{
     ExecutorEvent, executor::AssignedPartitions, executor::empty_snapshot, status::TaskState,
 };
 use pelton_sdk::{BoxFuture, BuildContext, Registry};
+use pelton_telemetry::RecentLines;
 use pelton_types::{Code, Epoch, Incident, TaskId};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -52,6 +53,8 @@ pub struct WorkerOptions {
     pub drain_timeout: Duration,
     /// Told whether the worker is attached.
     pub attached: watch::Sender<bool>,
+    /// What this process logged, for `pelton logs`.
+    pub logs: RecentLines,
 }
 
 /// See the module.
@@ -216,18 +219,23 @@ impl Worker {
             Some(Err(_)) => return End::Lost("attach was not answered".into()),
             None => return End::Drained,
         };
-        let serving = tokio::spawn(serve::run(client.clone(), self.options.id.clone(), self.serve_sink()));
+        let serving = tokio::spawn(serve::run(client.clone(), self.server()));
         let end = self.converse(&client, &reports, &mut directives, shutdown).await;
         serving.abort();
         end
     }
 
-    fn serve_sink(&self) -> serve::TapSink {
+    fn server(&self) -> serve::Server {
         let answers = self.answers.clone();
-        Arc::new(move |id, request, replies| {
-            // The worker has ended: the watcher's stream ends with it.
-            let _ = answers.send(Answer::Tap(id, request, replies));
-        })
+        serve::Server {
+            worker_id: self.options.id.clone(),
+            logs: self.options.logs.clone(),
+            registry: self.registry.clone(),
+            taps: Arc::new(move |id, request, replies| {
+                // The worker has ended: the watcher's stream ends with it.
+                let _ = answers.send(Answer::Tap(id, request, replies));
+            }),
+        }
     }
 
     async fn converse(
@@ -379,9 +387,6 @@ impl Worker {
         if self.draining {
             return;
         }
-        if self.draining {
-            return;
-        }
         let partitions = assigned(&grant.sources);
         let Ok(task) = task_id(grant.task) else { return };
         if let Ok(plan) = self.ledger.plan(&task.uuid, grant.revision) {
@@ -404,16 +409,15 @@ impl Worker {
             return None;
         }
         if self.draining {
-            // Granted before the coordinator knew: its executor would never be told to let go of it.
-            return Some(empty_snapshot(&task, grant.epoch, grant.revision, TaskState::Released, None));
-        }
-        if self.draining {
             // It was on its way when the drain began, and the executors have had their last order.
             return Some(empty_snapshot(&task, grant.epoch, grant.revision, TaskState::Released, None));
         }
         match self.ledger.plan(&task.uuid, grant.revision) {
             Ok(plan) => {
-                let own = partitions.values().flatten().cloned().collect();
+                let own: Vec<_> = partitions.values().flatten().cloned().collect();
+                tracing::info!(
+                    %task, epoch = grant.epoch, revision = grant.revision, partitions = own.len(), "granted"
+                );
                 let grant = Grant {
                     task,
                     epoch: grant.epoch,
@@ -440,6 +444,9 @@ impl Worker {
     }
 
     fn say(&mut self, snapshot: &pelton_runtime::TaskSnapshot, reports: &mpsc::Sender<v1::WorkerReport>) {
+        tracing::info!(
+            task = %snapshot.task, epoch = snapshot.epoch, state = ?snapshot.state, commits = snapshot.commits, "task changed"
+        );
         let status = self.ledger.changed(snapshot);
         self.note_end(snapshot);
         let change = wrap(ReportKind::TaskChange(v1::TaskChange { status: Some(status) }));
@@ -526,6 +533,7 @@ mod tests {
             http: String::new(),
             drain_timeout: Duration::from_secs(1),
             attached: watch::channel(false).0,
+            logs: RecentLines::default(),
         };
         Worker::new(options, Registry::default(), BuildContext::detached("."), host, heard, dial)
     }

@@ -56,6 +56,33 @@ pub enum Command {
     Drain(DrainArgs),
     /// Watch live records of a pipeline.
     Tap(TapArgs),
+    /// What applying a definition file would change; exit code 1 if anything.
+    Diff(DiffArgs),
+    /// What workers logged about a pipeline.
+    Logs(LogsArgs),
+    /// Rates, lag and load, live.
+    Top(TopArgs),
+    /// Give a pipeline another number of tasks.
+    Scale(ScaleArgs),
+    /// Follow, list and undo revisions of a pipeline.
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
+    /// Records that could not be processed: look, write back, discard.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
+    /// Measure the throughput and latency of a queue.
+    Bench(BenchArgs),
+    /// Print a completion script for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one page for every command.
+    Man {
+        /// Folder for the pages.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// The settings of a node.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -313,8 +340,220 @@ pub struct GetArgs {
     /// All namespaces.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
+    /// Go on: print what changed, every second.
+    #[arg(short, long)]
+    pub watch: bool,
     #[command(flatten)]
     pub client: ClientArgs,
+}
+
+/// `pelton diff`
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// Definition file, `-` for standard input.
+    #[arg(value_name = "FILE", required_unless_present = "filename")]
+    pub file: Option<PathBuf>,
+    /// The same, as kubectl has it.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
+    pub filename: Option<PathBuf>,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `pelton logs`
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The pipeline.
+    pub name: String,
+    /// Go on with new lines.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Newest lines of each worker to begin with.
+    #[arg(long, default_value_t = 100)]
+    pub tail: u32,
+    /// Only this worker.
+    #[arg(long)]
+    pub worker: Option<String>,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `pelton top`
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// pipelines, tasks or workers.
+    #[arg(value_enum, default_value = "pipelines")]
+    pub what: TopResource,
+    /// Print one table and end; so it is where standard output is no terminal.
+    #[arg(long)]
+    pub once: bool,
+    /// Rates are averages over this.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s")]
+    pub interval: Duration,
+    /// All namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// What `top` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TopResource {
+    /// Pipelines.
+    #[value(alias = "pipeline", alias = "pl")]
+    Pipelines,
+    /// Tasks.
+    #[value(alias = "task")]
+    Tasks,
+    /// Workers.
+    #[value(alias = "worker")]
+    Workers,
+}
+
+/// `pelton scale`
+#[derive(Debug, Args)]
+pub struct ScaleArgs {
+    /// The pipeline; the word `pipeline` may stand before it.
+    #[arg(required = true, num_args = 1..=2, value_name = "[pipeline] NAME")]
+    pub name: Vec<String>,
+    /// Tasks of each stage; no more than its topics have partitions.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub tasks: u32,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `pelton rollout`
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Wait until every task runs the newest revision.
+    Status {
+        /// The pipeline.
+        name: String,
+        /// Give up after this.
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        timeout: Option<Duration>,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// List the revisions and what each changed.
+    History {
+        /// The pipeline.
+        name: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Go back to an earlier revision.
+    Undo(RollbackArgs),
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Default, Args)]
+pub struct LetterFilter {
+    /// Only those that this operator or sink refused.
+    #[arg(long)]
+    pub operator: Option<String>,
+    /// Only those whose cause contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub cause: Option<String>,
+}
+
+/// A dead letter: partition and offset in the dead-letter topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LetterId {
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+impl std::str::FromStr for LetterId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once(':').and_then(|(p, o)| Some((p.parse().ok()?, o.parse().ok()?)));
+        let (partition, offset) =
+            parts.ok_or_else(|| format!("`{text}` is not of the form PARTITION:OFFSET, such as 0:12"))?;
+        Ok(Self { partition, offset })
+    }
+}
+
+impl std::fmt::Display for LetterId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.partition, self.offset)
+    }
+}
+
+/// `pelton dlq`
+#[derive(Debug, Subcommand)]
+pub enum DlqCommand {
+    /// List the dead letters that wait.
+    List {
+        /// The pipeline.
+        name: String,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        filter: LetterFilter,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Show one dead letter whole.
+    Show {
+        /// The pipeline.
+        name: String,
+        /// PARTITION:OFFSET, as `list` shows it.
+        letter: LetterId,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Write dead letters back to where they were read, and take them off the list.
+    Replay(DlqSettleArgs),
+    /// Take dead letters off the list.
+    Discard(DlqSettleArgs),
+}
+
+/// `pelton dlq replay|discard`
+#[derive(Debug, Args)]
+pub struct DlqSettleArgs {
+    /// The pipeline.
+    pub name: String,
+    /// PARTITION:OFFSET of each, as `list` shows them.
+    pub letters: Vec<LetterId>,
+    /// All that wait and match.
+    #[arg(long, conflicts_with = "letters")]
+    pub all: bool,
+    #[command(flatten)]
+    pub filter: LetterFilter,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// `pelton bench`
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The queue: kafka://HOST:PORT[/TOPIC]. Without a topic one is made, and deleted at the end.
+    pub url: String,
+    /// Time of each part.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    pub duration: Duration,
+    /// Records per second of the latency part.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
+    pub size: u32,
+    /// Partitions of a topic that is made.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub partitions: u32,
+    /// none, lz4, snappy, zstd or gzip.
+    #[arg(long, default_value = "lz4", value_parser = ["none", "lz4", "snappy", "zstd", "gzip"])]
+    pub compression: String,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
 }
 
 /// What can be described.

@@ -49,6 +49,10 @@ impl Failure {
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(Exit::Unavailable, message)
     }
+    /// Things differ: nothing more to say than was printed.
+    pub fn difference() -> Self {
+        Self::new(Exit::Unexpected, "")
+    }
     /// For `main`.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(self.exit as u8)

@@ -1,5 +1,6 @@
 //! `pelton`: one binary, every role.
 
+mod bench;
 mod cli;
 mod client;
 mod components;
@@ -9,6 +10,7 @@ mod fleet;
 mod idle;
 mod lifeline;
 mod output;
+mod redraw;
 mod roles;
 mod run;
 mod settings;
@@ -38,7 +40,9 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            if !failure.message.is_empty() {
+                eprintln!("error: {failure}");
+            }
             failure.code()
         }
     }
@@ -63,6 +67,18 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Rollback(args) => verbs::pipelines::rollback(args).await,
         Command::Drain(args) => verbs::pipelines::drain(args).await,
         Command::Tap(args) => verbs::tap::tap(args).await,
+        Command::Diff(args) => verbs::apply::diff(args).await,
+        Command::Logs(args) => verbs::logs::logs(args).await,
+        Command::Top(args) => verbs::top::top(args).await,
+        Command::Scale(args) => verbs::rollout::scale(args).await,
+        Command::Rollout(command) => verbs::rollout::rollout(command).await,
+        Command::Dlq(command) => verbs::dlq::dlq(command).await,
+        Command::Bench(args) => bench::bench(args).await,
+        Command::Completion { shell } => {
+            verbs::shell::completion(shell);
+            Ok(())
+        }
+        Command::Man { dir } => verbs::shell::man(dir.as_deref()),
         Command::Config(cli::ConfigCommand::Show { origin, output }) => node.show(origin, output),
     }
 }

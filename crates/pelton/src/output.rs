@@ -24,6 +24,40 @@ pub fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
     lines.join("\n")
 }
 
+/// A table whose rows come one after another: the columns widen when they must.
+pub struct Growing {
+    widths: Vec<usize>,
+    header: Option<&'static [&'static str]>,
+}
+
+impl Growing {
+    /// With this header, printed before the first row.
+    pub fn new(header: &'static [&'static str]) -> Self {
+        Self { widths: header.iter().map(|name| name.len()).collect(), header: Some(header) }
+    }
+
+    /// Print rows that are known at one time.
+    pub fn rows(&mut self, rows: &[&[String]]) {
+        for row in rows {
+            for (width, cell) in self.widths.iter_mut().zip(*row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        if let Some(header) = self.header.take_if(|_| !rows.is_empty()) {
+            print(&self.line(header.iter().copied()));
+        }
+        for row in rows {
+            print(&self.line(row.iter().map(String::as_str)));
+        }
+    }
+
+    fn line<'a>(&self, cells: impl Iterator<Item = &'a str>) -> String {
+        let padded: Vec<String> =
+            cells.zip(&self.widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    }
+}
+
 /// Print a value as JSON or YAML.
 ///
 /// # Errors

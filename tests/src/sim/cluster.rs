@@ -208,6 +208,7 @@ impl SimCluster {
                 http: String::new(),
                 drain_timeout: DRAIN,
                 attached: watch::channel(false).0,
+                logs: Default::default(),
             };
             live(options, registry.clone(), told)
         });

@@ -1,15 +1,15 @@
 //! What the command line and the console call.
 
-use super::{Handle, definitions::Definitions, hub::Hub, refused};
+use super::{Handle, definitions::Definitions, hub::Hub, records::Turns, refused};
 use crate::core::{Applied, Outcome, Snapshot, incident};
 use pelton_proto::{
     task_id,
-    v1::{self, cluster_server::Cluster, pipelines_server::Pipelines, records_server::Records},
+    v1::{self, cluster_server::Cluster, pipelines_server::Pipelines},
 };
 use pelton_types::PipelineName;
-use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 /// A delete answers when the pipeline is gone, or after this; it goes on in any case.
@@ -23,11 +23,13 @@ pub(super) struct Admin {
     pub(super) definitions: Arc<Definitions>,
     pub(super) hub: Hub,
     pub(super) stopped: watch::Receiver<bool>,
+    /// Whose dead letters are being settled.
+    pub(super) settling: Turns,
 }
 
-type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn name_of(namespace: &str, name: &str) -> Result<PipelineName, Status> {
+pub(super) fn name_of(namespace: &str, name: &str) -> Result<PipelineName, Status> {
     if name.is_empty() {
         return Err(Status::invalid_argument("say which pipeline: its name is empty"));
     }
@@ -36,7 +38,7 @@ fn name_of(namespace: &str, name: &str) -> Result<PipelineName, Status> {
 }
 
 impl Admin {
-    async fn pipeline(&self, name: &PipelineName) -> Result<v1::Pipeline, Status> {
+    pub(super) async fn pipeline(&self, name: &PipelineName) -> Result<v1::Pipeline, Status> {
         let snapshot = self.handle.fresh().await?;
         found(&snapshot, name)
     }
@@ -199,6 +201,31 @@ impl Pipelines for Admin {
         Ok(Response::new(self.pipeline(&name).await?))
     }
 
+    async fn scale(&self, request: Request<v1::ScaleRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
+        let r = request.into_inner();
+        let name = name_of(&r.namespace, &r.name)?;
+        let newest = name.clone();
+        let text = self
+            .handle
+            .ask(move |core, _| core.newest(&newest).map(|(_, text)| text.to_owned()))
+            .await?
+            .ok_or_else(|| Status::not_found(format!("there is no pipeline {name}")))?;
+        let text = with_tasks(&text, r.tasks)
+            .ok_or_else(|| Status::internal(format!("the definition of {name} cannot be read")))?;
+        let applied = self.apply_text(&text, &format!("scale of {name}"), &name.namespace, false).await?;
+        Ok(Response::new(v1::ApplyResponse { applied }))
+    }
+
+    async fn list_revisions(
+        &self,
+        request: Request<v1::PipelineRef>,
+    ) -> Result<Response<v1::ListRevisionsResponse>, Status> {
+        let r = request.into_inner();
+        let name = name_of(&r.namespace, &r.name)?;
+        let revisions = self.handle.ask(move |core, _| core.revisions(&name)).await?.map_err(refused)?;
+        Ok(Response::new(v1::ListRevisionsResponse { revisions }))
+    }
+
     async fn watch(&self, request: Request<v1::PipelineRef>) -> Result<Response<Self::WatchStream>, Status> {
         let r = request.into_inner();
         let name = name_of(&r.namespace, &r.name)?;
@@ -294,46 +321,9 @@ impl Cluster for Admin {
     }
 }
 
-/// Where records of a pipeline can be watched: its sources, operators and sinks, by name.
-fn places(definition: &str) -> Vec<String> {
-    // What is stored was checked when it was applied.
-    let document =
-        serde_json::from_str(definition).ok().and_then(|json| pelton_config::from_json(&json).ok());
-    let Some(spec) = document.map(|d| d.spec) else { return Vec::new() };
-    let operators = spec.operators.iter().map(|o| o.name.clone());
-    spec.sources.keys().cloned().chain(operators).chain(spec.sinks.keys().cloned()).collect()
-}
-
-#[tonic::async_trait]
-impl Records for Admin {
-    type TapStream = Sent<v1::TappedRecord>;
-
-    async fn tap(&self, request: Request<v1::TapRequest>) -> Result<Response<Self::TapStream>, Status> {
-        let mut request = request.into_inner();
-        let name = name_of(&request.namespace, &request.pipeline)?;
-        request.namespace.clone_from(&name.namespace);
-        let pipeline = self.pipeline(&name).await?;
-        let places = places(&pipeline.definition);
-        if !request.at.is_empty() && !places.contains(&request.at) {
-            return Err(Status::invalid_argument(format!(
-                "{name} has no source, operator or sink `{}`; it has {}",
-                request.at,
-                places.join(", ")
-            )));
-        }
-        let held = pipeline.tasks.into_iter().map(|t| t.worker_id).filter(|w| !w.is_empty());
-        let workers: BTreeSet<String> = held.collect();
-        let records = self.hub.tap(&workers, &request).ok_or_else(|| {
-            Status::unavailable(format!(
-                "no worker that runs {name} can be asked now (its phase is {})",
-                pipeline.phase
-            ))
-        })?;
-        let mut stopped = self.stopped.clone();
-        let until = async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        };
-        let records = futures_util::StreamExt::take_until(records, Box::pin(until));
-        Ok(Response::new(Box::pin(StreamExt::fuse(records))))
-    }
+/// A definition with another number of tasks; `None` when it is none.
+fn with_tasks(definition: &str, tasks: u32) -> Option<String> {
+    let mut value: serde_json::Value = serde_json::from_str(definition).ok()?;
+    value.get_mut("spec")?.as_object_mut()?.insert("tasks".into(), tasks.into());
+    Some(value.to_string())
 }

@@ -1,7 +1,7 @@
 //! The live table: redrawn in place on a terminal, a line now and then elsewhere.
 
 use super::{Cluster, Home};
-use crate::{cli::DevArgs, output, verbs::get::lag};
+use crate::{cli::DevArgs, output, redraw::Redraw, verbs::get::lag};
 use pelton_proto::v1;
 use std::{
     collections::{HashMap, HashSet},
@@ -27,7 +27,7 @@ pub fn head(cluster: &Cluster, args: &DevArgs, home: &Home) -> Vec<String> {
 /// Standard error as a screen.
 pub struct Screen {
     terminal: bool,
-    drawn: usize,
+    block: Redraw,
     last: HashMap<String, (u64, u64)>,
     last_at: Instant,
     rates: HashMap<String, (f64, f64)>,
@@ -43,7 +43,7 @@ impl Screen {
     pub fn new(terminal: bool) -> Self {
         Self {
             terminal,
-            drawn: 0,
+            block: Redraw::default(),
             last: HashMap::new(),
             last_at: Instant::now(),
             rates: HashMap::new(),
@@ -58,16 +58,8 @@ impl Screen {
 
     /// A line that stays, above the table.
     pub fn note(&mut self, line: &str) {
-        self.erase();
+        self.block.erase(&mut std::io::stderr());
         write(&format!("{line}\n"));
-    }
-
-    fn erase(&mut self) {
-        if self.drawn > 0 {
-            // Up over the table, then clear to the end of the screen.
-            write(&format!("\x1b[{}A\x1b[J", self.drawn));
-            self.drawn = 0;
-        }
     }
 
     /// Show the cluster. Where there is no terminal only when a line is `due`.
@@ -75,10 +67,7 @@ impl Screen {
         self.measure(pipelines);
         if self.terminal {
             let text = self.table(pipelines, workers);
-            self.erase();
-            self.drawn = text.lines().count();
-            // Without wrapping, as many rows as lines are erased next time, however narrow the terminal.
-            write(&format!("\x1b[?7l{text}\x1b[?7h"));
+            self.block.draw(&mut std::io::stderr(), &text);
             return;
         }
         for p in pipelines {

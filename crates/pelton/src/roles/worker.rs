@@ -66,6 +66,7 @@ pub async fn worker(node: &Node, args: WorkerArgs) -> Result<(), Failure> {
         http: endpoints.address.clone(),
         drain_timeout: own.drain_timeout,
         attached: attachment(&health),
+        logs: telemetry.recent().clone(),
     };
     if args.child.announce {
         lifeline::announce(&json!({ "worker": id, "http": endpoints.address }));

@@ -1,22 +1,52 @@
-//! `pelton apply`
+//! `pelton apply`, `pelton diff`
 
 use crate::{
-    cli::{ApplyArgs, Format},
+    cli::{ApplyArgs, DiffArgs, Format},
     client::{Client, within},
     exit::Failure,
     output,
 };
 use pelton_proto::v1;
-use std::{io::Read, path::Path, time::Duration};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Applying may create topics and load models.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// `pelton diff`: what applying would change. Like `kubectl diff`: exit code 1 when there is a difference.
+pub async fn diff(args: DiffArgs) -> Result<(), Failure> {
+    let (file_name, definition) = read(&named(args.file, args.filename)?)?;
+    let mut client = Client::connect(&args.client.coordinator).await?;
+    let namespace = args.client.namespace.clone();
+    let request = v1::ApplyRequest { definition, file_name, dry_run: true, namespace };
+    let applied = submit(&mut client, request).await?;
+    let differ = applied.iter().filter(|one| one.outcome != "unchanged").count();
+    if matches!(args.client.output, Format::Json | Format::Yaml) {
+        let list: Vec<_> = applied.iter().map(super::json::applied).collect();
+        output::value(&list.into(), args.client.output)?;
+    } else {
+        for one in applied.iter().filter(|one| one.outcome != "unchanged") {
+            let kind = one.kind.to_lowercase();
+            output::print(&format!("{kind} {}/{} would be {}", one.namespace, one.name, one.outcome));
+            one.changes.iter().chain(&one.notes).for_each(|line| output::print(&format!("  {line}")));
+        }
+    }
+    match differ {
+        0 => Ok(()),
+        _ => Err(Failure::difference()),
+    }
+}
+
+fn named(file: Option<PathBuf>, filename: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    file.or(filename).ok_or_else(|| Failure::new(crate::exit::Exit::Usage, "name a file"))
+}
+
 /// `pelton apply`
 pub async fn apply(args: ApplyArgs) -> Result<(), Failure> {
-    let path =
-        args.file.or(args.filename).ok_or_else(|| Failure::new(crate::exit::Exit::Usage, "name a file"))?;
-    let (file_name, definition) = read(&path)?;
+    let (file_name, definition) = read(&named(args.file, args.filename)?)?;
     let mut client = Client::connect(&args.client.coordinator).await?;
     let namespace = args.client.namespace.clone();
     let request = v1::ApplyRequest { definition, file_name, dry_run: args.dry_run, namespace };

@@ -5,35 +5,86 @@ use crate::{
     cli::{Format, GetArgs, Resource},
     client::{Client, ask, pipeline},
     exit::Failure,
-    output,
+    output, signals,
 };
 use pelton_proto::v1;
 use serde_json::Value;
+use std::time::Duration;
+
+/// How often a watch looks.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// What was asked for, as rows for people and values for programs.
+struct Listing {
+    header: &'static [&'static str],
+    rows: Vec<Vec<String>>,
+    values: Vec<Value>,
+}
+
+impl Listing {
+    fn of<T>(
+        found: &[T],
+        to_json: fn(&T) -> Value,
+        header: &'static [&'static str],
+        row: fn(&T) -> Vec<String>,
+    ) -> Self {
+        Self { header, rows: found.iter().map(row).collect(), values: found.iter().map(to_json).collect() }
+    }
+}
 
 /// `pelton get`
 pub async fn get(args: GetArgs) -> Result<(), Failure> {
     let mut client = Client::connect(&args.client.coordinator).await?;
-    let namespace = if args.all_namespaces { String::new() } else { args.client.namespace.clone() };
+    let found = list(&mut client, &args).await?;
     let format = args.client.output;
+    let programs = matches!(format, Format::Json | Format::Yaml);
+    if !args.watch {
+        match programs {
+            true => output::value(&found.values.into(), format)?,
+            false => output::table(found.header, found.rows),
+        }
+        return Ok(());
+    }
+    let mut printer = output::Growing::new(found.header);
+    let stop = signals::requested(signals::shutdown()?);
+    tokio::pin!(stop);
+    let (mut known, mut now) = (Vec::new(), found);
+    loop {
+        let changed = now.values.iter().zip(&now.rows).filter(|(value, _)| !known.contains(*value));
+        match programs {
+            true => changed.for_each(|(value, _)| output::print(&value.to_string())),
+            false => printer.rows(&changed.map(|(_, row)| row.as_slice()).collect::<Vec<_>>()),
+        }
+        known = now.values;
+        tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+        }
+        now = list(&mut client, &args).await?;
+    }
+}
+
+async fn list(client: &mut Client, args: &GetArgs) -> Result<Listing, Failure> {
+    let namespace = if args.all_namespaces { String::new() } else { args.client.namespace.clone() };
     match args.what {
         Resource::Pipelines => {
             let found = match &args.name {
                 Some(name) => {
-                    vec![
-                        client.pipelines.get(ask(pipeline(&args.client.namespace, name))).await?.into_inner(),
-                    ]
+                    let wanted = ask(pipeline(&args.client.namespace, name));
+                    vec![client.pipelines.get(wanted).await?.into_inner()]
                 }
                 None => {
                     let request = v1::ListPipelinesRequest { namespace };
                     client.pipelines.list(ask(request)).await?.into_inner().pipelines
                 }
             };
-            show(&found, format, json::pipeline, PIPELINES, pipeline_row)
+            Ok(Listing::of(&found, json::pipeline, PIPELINES, pipeline_row))
         }
         Resource::Tasks => {
             let request = v1::ListTasksRequest { namespace, pipeline: args.name.clone().unwrap_or_default() };
             let found = client.cluster.list_tasks(ask(request)).await?.into_inner().tasks;
-            show(&found, format, json::task, TASKS, task_row)
+            Ok(Listing::of(&found, json::task, TASKS, task_row))
         }
         Resource::Workers => {
             let found =
@@ -45,7 +96,7 @@ pub async fn get(args: GetArgs) -> Result<(), Failure> {
                     "there is no worker `{name}`; `pelton get workers` lists them"
                 )));
             }
-            show(&found, format, json::worker, WORKERS, worker_row)
+            Ok(Listing::of(&found, json::worker, WORKERS, worker_row))
         }
         Resource::Incidents => {
             let request = v1::ListIncidentsRequest { namespace };
@@ -53,7 +104,7 @@ pub async fn get(args: GetArgs) -> Result<(), Failure> {
             if let Some(name) = &args.name {
                 found.retain(|i| concerns(&i.subject, name));
             }
-            show(&found, format, json::incident, INCIDENTS, incident_row)
+            Ok(Listing::of(&found, json::incident, INCIDENTS, incident_row))
         }
     }
 }
@@ -62,20 +113,6 @@ pub async fn get(args: GetArgs) -> Result<(), Failure> {
 fn concerns(subject: &str, pipeline: &str) -> bool {
     let name = subject.split_once('/').map_or(subject, |(_, name)| name);
     name.split('[').next() == Some(pipeline)
-}
-
-fn show<T>(
-    found: &[T],
-    format: Format,
-    to_json: fn(&T) -> Value,
-    header: &[&str],
-    row: fn(&T) -> Vec<String>,
-) -> Result<(), Failure> {
-    if matches!(format, Format::Json | Format::Yaml) {
-        return output::value(&found.iter().map(to_json).collect::<Vec<_>>().into(), format);
-    }
-    output::table(header, found.iter().map(row).collect());
-    Ok(())
 }
 
 const PIPELINES: &[&str] =

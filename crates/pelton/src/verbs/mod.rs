@@ -2,8 +2,14 @@
 
 pub mod apply;
 pub mod describe;
+pub mod dlq;
 pub mod get;
 pub mod json;
+pub mod logs;
 pub mod pipelines;
+pub mod rollout;
+pub mod shell;
 pub mod tap;
+mod text;
+pub mod top;
 pub mod validate;

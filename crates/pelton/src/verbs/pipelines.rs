@@ -9,7 +9,7 @@ use crate::{
 use pelton_proto::v1;
 
 /// `NAME` or `pipeline NAME`, as kubectl's users type it.
-fn only<'a>(words: &'a [String], kind: &str) -> Result<&'a str, Failure> {
+pub(super) fn only<'a>(words: &'a [String], kind: &str) -> Result<&'a str, Failure> {
     match words {
         [name] => Ok(name),
         [word, name] if word.trim_end_matches('s') == kind => Ok(name),

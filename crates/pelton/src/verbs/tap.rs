@@ -1,5 +1,6 @@
 //! `pelton tap`
 
+use super::text::printable;
 use crate::{
     cli::{Format, TapArgs},
     client::Client,
@@ -48,7 +49,7 @@ fn line(record: &v1::TappedRecord, format: Format) -> String {
     }
     let shown = |bytes: &Option<Vec<u8>>| {
         // Control characters of a record must not drive the terminal.
-        text(bytes).map_or("null".into(), |t| t.chars().flat_map(printable).collect::<String>())
+        bytes.as_deref().map_or("null".into(), printable)
     };
     format!(
         "{} {}[{}]@{} {} {}",
@@ -59,12 +60,6 @@ fn line(record: &v1::TappedRecord, format: Format) -> String {
         shown(&record.key),
         shown(&record.value)
     )
-}
-
-fn printable(c: char) -> impl Iterator<Item = char> {
-    let escaped = c.is_control().then(|| c.escape_default());
-    let plain = (!c.is_control()).then_some(c);
-    plain.into_iter().chain(escaped.into_iter().flatten())
 }
 
 #[cfg(test)]

@@ -50,6 +50,12 @@ impl Kafka {
         made.into_iter().for_each(|one| drop(one.unwrap()));
     }
 
+    /// Names of all topics.
+    pub fn topics(&self) -> Vec<String> {
+        let all = self.producer.client().fetch_metadata(None, PATIENCE).unwrap();
+        all.topics().iter().map(|t| t.name().to_owned()).collect()
+    }
+
     /// Write records in order, and wait until the broker has them.
     pub fn put<V: AsRef<[u8]>>(&self, topic: &str, records: impl IntoIterator<Item = (String, V)>) {
         for (key, value) in records {

@@ -152,6 +152,17 @@ impl Child {
         });
     }
 
+    /// A line of its standard output.
+    #[track_caller]
+    pub fn until_out(&mut self, what: &str, wanted: impl Fn(&str) -> bool) {
+        until(what, || {
+            let ended = self.process.try_wait().unwrap();
+            let said = self.out().lines().any(&wanted);
+            assert!(said || ended.is_none(), "ended ({ended:?}) before {what}: {}", self.err());
+            said.then_some(())
+        });
+    }
+
     pub fn running(&mut self) -> bool {
         self.process.try_wait().unwrap().is_none()
     }
