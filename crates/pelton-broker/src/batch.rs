@@ -263,9 +263,26 @@ impl Batch {
             self.header.max_timestamp = time;
             self.head[21..23].copy_from_slice(&self.header.attributes.to_be_bytes());
             self.head[35..43].copy_from_slice(&time.to_be_bytes());
-            let crc = crc32c::crc32c_append(crc32c::crc32c(&self.head[CRC_FROM..]), &self.tail);
-            self.head[17..21].copy_from_slice(&crc.to_be_bytes());
+            self.seal();
         }
+    }
+
+    /// The same records in another codec (its number), compressed already.
+    #[must_use]
+    pub fn with_codec(mut self, codec: i16, records: Bytes) -> Self {
+        self.header.attributes = (self.header.attributes & !7) | (codec & 7);
+        self.header.length = HEADER_LEN + records.len();
+        let length = u32::try_from(self.header.length - LENGTH_PREFIX).unwrap_or(u32::MAX);
+        self.head[8..12].copy_from_slice(&length.to_be_bytes());
+        self.head[21..23].copy_from_slice(&self.header.attributes.to_be_bytes());
+        self.tail = records;
+        self.seal();
+        self
+    }
+
+    fn seal(&mut self) {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&self.head[CRC_FROM..]), &self.tail);
+        self.head[17..21].copy_from_slice(&crc.to_be_bytes());
     }
 
     /// The batch in one piece.

@@ -18,12 +18,16 @@ impl Broker<FileStore> {
             let from = self.state().partition(log)?.compacted_to();
             let segments = self.store().segments(log);
             let full = segments.iter().filter(|segment| segment.next <= limit);
-            let (mut all, mut dirty) = (0, 0);
+            let overdue_ms = now_ms.saturating_sub(settings.max_compaction_lag_ms);
+            let (mut all, mut dirty, mut is_overdue) = (0, 0, false);
             for segment in full {
                 all += segment.bytes;
-                dirty += if segment.next > from { segment.bytes } else { 0 };
+                if segment.next > from {
+                    dirty += segment.bytes;
+                    is_overdue |= segment.first_ms.is_some_and(|ms| ms <= overdue_ms);
+                }
             }
-            let percent = (dirty * 100).checked_div(all)?;
+            let percent = if is_overdue { 100 } else { (dirty * 100).checked_div(all)? };
             let is_worth_it = dirty > 0 && percent >= u64::from(settings.min_dirty_percent);
             is_worth_it.then_some((percent, log, settings, limit))
         };

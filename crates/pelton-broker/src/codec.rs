@@ -52,15 +52,50 @@ impl Codec {
         }
     }
 
+    /// From the value of `compression.type`; `None` for `producer`.
+    #[must_use]
+    pub fn of_setting(name: &str) -> Option<Self> {
+        Some(match name {
+            "uncompressed" => Self::None,
+            "gzip" => Self::Gzip,
+            "snappy" => Self::Snappy,
+            "lz4" => Self::Lz4,
+            "zstd" => Self::Zstd,
+            _ => return None,
+        })
+    }
+
+    /// Its number in the attributes of a batch.
+    #[must_use]
+    pub fn number(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
+
     /// The compressed bytes.
     ///
     /// # Errors
     /// The codec's own; none are known for bytes in memory.
     pub fn compress(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        self.compress_at(bytes, None)
+    }
+
+    /// The same at a level of gzip (0 to 9) or zstd; the other codecs have one only.
+    ///
+    /// # Errors
+    /// As [`Codec::compress`].
+    pub fn compress_at(self, bytes: &[u8], level: Option<i32>) -> io::Result<Vec<u8>> {
         match self {
             Self::None => Ok(bytes.to_vec()),
             Self::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                let level = level.and_then(|level| u32::try_from(level).ok());
+                let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
                 encoder.write_all(bytes)?;
                 encoder.finish()
             }
@@ -70,7 +105,7 @@ impl Codec {
                 encoder.write_all(bytes)?;
                 encoder.finish().map_err(io::Error::other)
             }
-            Self::Zstd => zstd::stream::encode_all(bytes, zstd::DEFAULT_COMPRESSION_LEVEL),
+            Self::Zstd => zstd::stream::encode_all(bytes, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)),
         }
     }
 }

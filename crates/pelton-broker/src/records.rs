@@ -140,6 +140,22 @@ pub fn rebuild(
     Ok(Batch::with_records(batch, &body, count, max_ms, delete_horizon))
 }
 
+/// The batch compressed with another codec, at a level if that codec has some.
+///
+/// # Errors
+/// [`RecordError::Compressed`]: it is not what it says.
+pub fn recompress(batch: Batch, codec: Codec, level: Option<i32>) -> Result<Batch, RecordError> {
+    let from = batch.header.attributes & 7;
+    if from == codec.number() {
+        return Ok(batch);
+    }
+    let failed = |_| RecordError::Compressed(from);
+    let plain =
+        Codec::of(from).ok_or(RecordError::Compressed(from))?.decompress(&batch.tail).map_err(failed)?;
+    let packed = codec.compress_at(&plain, level).map_err(failed)?;
+    Ok(batch.with_codec(codec.number(), packed.into()))
+}
+
 fn decompressed(header: &BatchHeader, batch: &Bytes) -> Result<Bytes, RecordError> {
     let number = header.attributes & 7;
     let body = batch.slice(HEADER_LEN..);

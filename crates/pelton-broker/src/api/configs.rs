@@ -98,6 +98,7 @@ pub(super) fn checked<'a>(
         config::check(name, value).map_err(|text| (Code::InvalidConfig, text))?;
         set.insert(name.to_string(), value.to_string());
     }
+    config::check_together(&set).map_err(|text| (Code::InvalidConfig, text))?;
     Ok(set)
 }
 
@@ -159,6 +160,7 @@ pub(super) fn change<S: SegmentStore>(
             let unknown = || (Code::UnknownTopicOrPartition, format!("there is no topic {name:?}"));
             let mut config = topic.ok_or_else(unknown)?.config.clone();
             resource.configs.iter().try_for_each(|entry| change_one(&mut config, entry))?;
+            config::check_together(&config).map_err(|text| (Code::InvalidConfig, text))?;
             set(broker, name, config, only_check)
         });
         let (code, message) = outcome(changed);

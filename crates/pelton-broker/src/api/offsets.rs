@@ -156,6 +156,8 @@ pub(super) fn commit<S: SegmentStore>(
     request: OffsetCommitRequest,
     now_ms: i64,
 ) -> OffsetCommitResponse {
+    // -1, as every version after 4 has it: as long as the broker keeps offsets.
+    let retention_ms = Some(request.retention_time_ms).filter(|ms| *ms >= 0);
     let mut checked = CheckedOffsets::new();
     for topic in request.topics {
         checked.topic(&topic.name);
@@ -173,7 +175,8 @@ pub(super) fn commit<S: SegmentStore>(
     let stored = allowed.and_then(|heard| {
         broker.run(heard, STORE_FAILED)?;
         let offsets = std::mem::take(&mut checked.offsets);
-        broker.run(broker.state().plan_commit_offsets(&request.group_id, offsets, now_ms), STORE_FAILED)
+        let plan = broker.state().plan_commit_offsets_for(&request.group_id, offsets, retention_ms, now_ms);
+        broker.run(plan, STORE_FAILED)
     });
     if let Err(code) = stored {
         checked.fail(code);

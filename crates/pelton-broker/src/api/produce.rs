@@ -71,11 +71,13 @@ pub(super) fn handle<S: SegmentStore>(
     produce: CheckedProduce,
     now_ms: i64,
 ) -> ProduceResponse {
-    let id = produce.transactional_id;
+    let (id, acks) = (produce.transactional_id, produce.acks);
     let topics = produce.topics.into_iter().map(|(name, batches)| {
         let mut response = TopicProduceResponse::default().with_name(name.clone());
         for (index, batch) in batches {
-            let appended = batch.and_then(|batch| {
+            // All replicas in sync, of which there is one, or that one, or nobody.
+            let allowed = if (-1..=1).contains(&acks) { Ok(()) } else { Err(Code::InvalidRequiredAcks) };
+            let appended = allowed.and(batch).and_then(|batch| {
                 let plan = broker.state().plan_produce((&name, index), id.as_deref(), batch, now_ms)?;
                 broker.run(plan, Code::KafkaStorageError)
             });

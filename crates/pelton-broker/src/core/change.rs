@@ -78,8 +78,8 @@ impl State {
                 self.groups.forget_topic(name);
                 self.transactions.forget_topic(name);
             }
-            Entry::OffsetsCommitted { group, offsets, at_ms } => {
-                self.groups.store(group, offsets.iter().cloned(), *at_ms);
+            Entry::OffsetsCommitted { group, offsets, at_ms, until_ms } => {
+                self.groups.store(group, offsets.iter().cloned(), (*at_ms, *until_ms));
             }
             Entry::OffsetsDeleted { group, partitions } => self.groups.delete(group, partitions),
             Entry::GroupGeneration { group, generation, at_ms } => {
@@ -107,7 +107,7 @@ impl State {
             Entry::TxnForgotten { id } => self.transactions.forget(id),
             Entry::TxnEnded { id } => {
                 for (group, offset, at_ms) in self.transactions.ended(id) {
-                    self.groups.store(&group, [offset], at_ms);
+                    self.groups.store(&group, [offset], (at_ms, None));
                 }
             }
         }

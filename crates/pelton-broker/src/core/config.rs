@@ -1,6 +1,7 @@
 //! Settings of a topic: which there are, what they may be, and what they mean here.
 
 use super::entry::TopicConfig;
+use crate::codec::Codec;
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ const MAX_INT: i64 = i32::MAX as i64;
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
 /// Name, default and range of every setting of a topic, as Kafka has them. Defaults that differ: nothing is
-/// deleted by time, and batches may be as long as requests.
+/// deleted by time, and batches may be as long as requests. Those without effect are listed in `docs/broker.md`.
 const KNOWN: &[(&str, &str, Kind)] = &[
     ("cleanup.policy", "delete", SomeOf(&["delete", "compact"])),
     ("compression.gzip.level", "-1", Number(-1, 9)),
@@ -44,7 +45,7 @@ const KNOWN: &[(&str, &str, Kind)] = &[
     ("local.retention.ms", "-2", Number(-2, MAX)),
     ("max.compaction.lag.ms", "9223372036854775807", Number(1, MAX)),
     ("max.message.bytes", "104857600", Number(0, MAX_INT)),
-    ("message.timestamp.after.max.ms", "9223372036854775807", Number(0, MAX)),
+    ("message.timestamp.after.max.ms", "3600000", Number(0, MAX)),
     ("message.timestamp.before.max.ms", "9223372036854775807", Number(0, MAX)),
     ("message.timestamp.type", "CreateTime", OneOf(&["CreateTime", "LogAppendTime"])),
     ("min.cleanable.dirty.ratio", "0.5", Share),
@@ -94,6 +95,21 @@ pub fn check(name: &str, value: &str) -> Result<(), String> {
     if fits { Ok(()) } else { Err(format!("{name} is {value:?}, and must be {expected}")) }
 }
 
+/// Whether settings fit to each other.
+///
+/// # Errors
+/// Which do not.
+pub fn check_together(config: &TopicConfig) -> Result<(), String> {
+    let settings = TopicSettings::of(config);
+    let (min, max) = (settings.min_compaction_lag_ms, settings.max_compaction_lag_ms);
+    if min <= max {
+        return Ok(());
+    }
+    Err(format!(
+        "min.compaction.lag.ms is {min}, and must not be more than max.compaction.lag.ms, which is {max}"
+    ))
+}
+
 /// Whether a setting is a list that can be added to.
 #[must_use]
 pub fn is_list(name: &str) -> bool {
@@ -127,6 +143,12 @@ pub struct TopicSettings {
     pub delete_retention_ms: i64,
     /// A record younger than this is not compacted, milliseconds.
     pub min_compaction_lag_ms: i64,
+    /// A record older than this is compacted although little else is new, milliseconds.
+    pub max_compaction_lag_ms: i64,
+    /// Batches are stored in this codec; `None`: as they come.
+    pub codec: Option<Codec>,
+    /// Its level, if it has some and one is set.
+    pub level: Option<i32>,
     /// Compaction is worth it when this much of the log has not been compacted, percent.
     pub min_dirty_percent: u8,
 }
@@ -156,6 +178,13 @@ impl TopicSettings {
             behind_max_ms: number("message.timestamp.before.max.ms", MAX),
             delete_retention_ms: number("delete.retention.ms", MAX),
             min_compaction_lag_ms: number("min.compaction.lag.ms", 0),
+            max_compaction_lag_ms: number("max.compaction.lag.ms", MAX),
+            codec: Codec::of_setting(text("compression.type")),
+            level: match text("compression.type") {
+                "gzip" => text("compression.gzip.level").parse().ok().filter(|level| *level >= 0),
+                "zstd" => text("compression.zstd.level").parse().ok(),
+                _ => None,
+            },
             min_dirty_percent: percent(text("min.cleanable.dirty.ratio")),
         }
     }

@@ -132,6 +132,9 @@ pub enum Entry {
         /// Time of the commit, milliseconds since 1970.
         #[serde(default)]
         at_ms: i64,
+        /// When the client said they may go, milliseconds since 1970 (`OffsetCommit` up to version 4).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until_ms: Option<i64>,
     },
     /// Offsets of a group are gone.
     OffsetsDeleted {

@@ -21,20 +21,23 @@ impl State {
         now_ms: i64,
     ) -> Result<Plan<(i64, Option<i64>)>, Code> {
         let (log, core) = self.find(topic, partition)?;
-        let settings = self.topics().get(topic).map(|topic| &topic.settings);
-        if let Some(settings) = settings {
-            check_batch(&batch.header, settings, now_ms)?;
-        }
+        let settings = &self.topics().get(topic).ok_or(Code::UnknownTopicOrPartition)?.settings;
+        check_batch(&batch, settings, now_ms)?;
         if batch.header.is_transactional() {
             self.check_in_transaction((topic, partition), transactional_id, &batch.header)?;
         }
-        if settings.is_some_and(|settings| settings.compacts) {
+        if settings.compacts {
             check_keys(&batch)?;
         }
         match core.admit(&batch.header)? {
             Admission::Repeat(base_offset) => Ok(Plan::reply((base_offset, None))),
             Admission::Append(base_offset) => {
-                let stamp = settings.is_some_and(|settings| settings.stamps_append_time).then_some(now_ms);
+                if let Some(codec) = settings.codec {
+                    let packed = records::recompress(batch, codec, settings.level);
+                    batch = packed.map_err(|_| Code::CorruptMessage)?;
+                    check_length(&batch, settings)?;
+                }
+                let stamp = settings.stamps_append_time.then_some(now_ms);
                 batch.place(base_offset, stamp);
                 Ok(Plan::new(vec![Effect::Append { log, batch }], (base_offset, stamp)))
             }
@@ -61,14 +64,27 @@ impl State {
 }
 
 /// What a topic's settings say about a batch.
-fn check_batch(header: &BatchHeader, settings: &TopicSettings, now_ms: i64) -> Result<(), Code> {
-    if header.length > settings.max_message_bytes {
-        return Err(Code::MessageTooLarge);
+fn check_batch(batch: &Batch, settings: &TopicSettings, now_ms: i64) -> Result<(), Code> {
+    check_length(batch, settings)?;
+    if settings.stamps_append_time {
+        return Ok(());
     }
-    let is_ahead = header.max_timestamp.saturating_sub(now_ms) > settings.ahead_max_ms;
-    let is_behind = now_ms.saturating_sub(header.base_timestamp) > settings.behind_max_ms;
-    let has_time = header.base_timestamp >= 0 && !settings.stamps_append_time;
-    if has_time && (is_ahead || is_behind) { Err(Code::InvalidTimestamp) } else { Ok(()) }
+    let header = &batch.header;
+    if header.max_timestamp.saturating_sub(now_ms) > settings.ahead_max_ms {
+        return Err(Code::InvalidTimestamp);
+    }
+    // Of the earliest time the header says nothing: the records are looked at, where a topic sets a limit.
+    if settings.behind_max_ms == i64::MAX {
+        return Ok(());
+    }
+    let records = records::raw(&batch.to_bytes()).map_err(|_| Code::CorruptMessage)?;
+    let is_behind = |ms: i64| ms >= 0 && now_ms.saturating_sub(ms) > settings.behind_max_ms;
+    let is_late = records.iter().any(|record| is_behind(record.timestamp_ms));
+    if is_late { Err(Code::InvalidTimestamp) } else { Ok(()) }
+}
+
+fn check_length(batch: &Batch, settings: &TopicSettings) -> Result<(), Code> {
+    if batch.header.length > settings.max_message_bytes { Err(Code::MessageTooLarge) } else { Ok(()) }
 }
 
 /// Every record of a compacted topic needs a key.

@@ -42,11 +42,13 @@ pub fn new_start(segments: &[SegmentInfo], settings: &TopicSettings, now_ms: i64
     start
 }
 
-/// Whether the segment in use is left although it has room.
+/// Whether the segment in use is left although it has room: for its age, or because it must be compacted soon.
 #[must_use]
 pub fn is_time_to_roll(segments: &[SegmentInfo], settings: &TopicSettings, now_ms: i64) -> bool {
     let first_ms = segments.last().and_then(|segment| segment.first_ms);
-    first_ms.is_some_and(|first_ms| now_ms.saturating_sub(first_ms) >= settings.segment_ms)
+    let lag_ms = if settings.compacts { settings.max_compaction_lag_ms } else { i64::MAX };
+    let limit_ms = settings.segment_ms.min(lag_ms);
+    first_ms.is_some_and(|first_ms| now_ms.saturating_sub(first_ms) >= limit_ms)
 }
 
 #[cfg(test)]

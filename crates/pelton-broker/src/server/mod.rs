@@ -26,8 +26,8 @@ const TIMER_CHECK: Duration = Duration::from_secs(1);
 
 /// Connections that may wait to be accepted; systems cap it, Linux at 4096.
 const BACKLOG: i32 = 4096;
-/// Stack of a connection's thread; what is large lies elsewhere.
-const STACK_BYTES: usize = 256 * 1024;
+/// Stack of a connection's thread; what is large lies elsewhere, but for the tables of gzip while they are made.
+const STACK_BYTES: usize = 512 * 1024;
 /// The segment in use gets a checkpoint after so many bytes: a start after a crash reads no more of each log.
 const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// How often logs are looked at for compaction.

@@ -292,7 +292,7 @@ fn all_records_are_deleted_up_to_the_end(target: &Target) {
     assert_eq!(target.read(&topic, 0, 2, COMMITTED), [(2, "c".to_owned())]);
 }
 
-fn send_keyed(
+pub fn send_keyed(
     target: &Target,
     producer: &BaseProducer,
     topic: &str,
@@ -375,7 +375,7 @@ fn a_compacted_topic_keeps_the_last_record_of_each_key(target: &Target) {
 }
 
 /// Offset, key and value of every record.
-fn keyed(target: &Target, topic: &str) -> Vec<(i64, String, Option<String>)> {
+pub fn keyed(target: &Target, topic: &str) -> Vec<(i64, String, Option<String>)> {
     let reader = target.reader(topic, 0, Offset::Beginning, COMMITTED);
     let mut read = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -9,6 +9,7 @@ mod markers;
 mod offsets;
 mod produce;
 mod robustness;
+mod settings;
 mod streams;
 mod tools;
 mod transactions;
@@ -24,6 +25,7 @@ fn the_list_of_what_is_not_there_yet_names_only_cases_that_exist() {
         offsets::CASES,
         produce::CASES,
         robustness::CASES,
+        settings::CASES,
         streams::CASES,
         tools::CASES,
         transactions::CASES,

@@ -9,7 +9,8 @@ use kafka_protocol::messages::offset_delete_request::{
     OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use kafka_protocol::messages::{
-    BrokerId, ListOffsetsRequest, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest,
+    BrokerId, DescribeGroupsRequest, ListOffsetsRequest, OffsetCommitRequest, OffsetCommitResponse,
+    OffsetDeleteRequest,
 };
 use pelton_conformance::client::position;
 use pelton_conformance::wire::{Coordinator, Wire, Writer, batch, name, now_ms, refusal, text};
@@ -30,6 +31,8 @@ conform!(
     an_offset_of_an_unknown_partition_is_refused,
     an_offset_is_deleted_alone,
     a_list_of_all_offsets_of_a_group_has_every_topic,
+    an_offset_of_a_group_without_members_is_forgotten_after_its_time_and_the_group_too,
+    an_offset_of_a_topic_that_members_read_is_kept_and_others_forgotten,
 );
 
 fn watermarks_are_the_first_offset_and_the_one_after_the_last(target: &Target) {
@@ -130,15 +133,29 @@ fn commit(
     partition: i32,
     metadata: &str,
 ) -> Option<ResponseError> {
+    commit_for(wire, group, (topic, partition), metadata, ("", -1), -1)
+}
+
+/// A commit for a member and its generation, to be kept for a time if that is not -1.
+fn commit_for(
+    wire: &mut Wire,
+    group: &str,
+    (topic, partition): (&str, i32),
+    metadata: &str,
+    member: (&str, i32),
+    keep_ms: i64,
+) -> Option<ResponseError> {
+    let version = if keep_ms < 0 { 7 } else { 2 };
     let partition = OffsetCommitRequestPartition::default()
         .with_partition_index(partition)
         .with_committed_offset(1)
         .with_committed_metadata(Some(text(metadata)));
     let topic = OffsetCommitRequestTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
     let request = OffsetCommitRequest::default().with_group_id(text(group).into()).with_topics(vec![topic]);
-    let request = request.with_generation_id_or_member_epoch(-1);
+    let request = request.with_generation_id_or_member_epoch(member.1).with_member_id(text(member.0));
+    let request = request.with_retention_time_ms(keep_ms);
     let code = |response: &OffsetCommitResponse| response.topics[0].partitions[0].error_code;
-    refusal(code(&wire.settled(7, &request, code)))
+    refusal(code(&wire.settled(version, &request, code)))
 }
 
 fn metadata_longer_than_allowed_is_refused(target: &Target) {
@@ -190,4 +207,44 @@ fn a_list_of_all_offsets_of_a_group_has_every_topic(target: &Target) {
         response.topics.iter().map(|t| (t.name.to_string(), t.partitions[0].committed_offset)).collect();
     found.sort();
     assert_eq!(found, [(one, 1), (two, 2)]);
+}
+
+fn an_offset_of_a_group_without_members_is_forgotten_after_its_time_and_the_group_too(target: &Target) {
+    let (one, two) = (target.topic("one", 1), target.topic("two", 1));
+    let (group, short) = (target.unique("g"), target.unique("short"));
+    let mut wire = target.wire();
+    for group in [&group, &short] {
+        wire.find_coordinator(Coordinator::Group, group);
+        assert_eq!(commit_for(&mut wire, group, (&one, 0), "", ("", -1), 1), None);
+    }
+    assert_eq!(commit(&mut wire, &group, &two, 0, ""), None);
+    let consumer = target.consumer(&[("group.id", &group)]);
+    target.until("the offset is forgotten", || {
+        (target.committed(&consumer, &one, 0).0 == Offset::Invalid).then_some(())
+    });
+    assert_eq!(target.committed(&consumer, &two, 0).0, Offset::Offset(1));
+    target.until("the group with nothing left is gone", || {
+        let asked = DescribeGroupsRequest::default().with_groups(vec![text(&short).into()]);
+        (wire.call(0, &asked).groups[0].group_state.as_str() == "Dead").then_some(())
+    });
+}
+
+fn an_offset_of_a_topic_that_members_read_is_kept_and_others_forgotten(target: &Target) {
+    let (read, other) = (target.topic("read", 1), target.topic("other", 1));
+    let group = target.unique("g");
+    target.send(&target.producer(&[]), &read, 0, &["a"]);
+    let consumer = target.consumer(&[("auto.offset.reset", "earliest"), ("group.id", &group)]);
+    consumer.subscribe(&[&read]).unwrap();
+    target.poll(&consumer, "a record", |event| event.ok().map(drop));
+    let listed = consumer.fetch_group_list(Some(&group), target.patience).unwrap();
+    let member = listed.groups()[0].members()[0].id().to_owned();
+    let mut wire = target.wire();
+    for topic in [&read, &other] {
+        assert_eq!(commit_for(&mut wire, &group, (topic, 0), "", (&member, 1), 1), None);
+    }
+    let outside = target.consumer(&[("group.id", &group)]);
+    target.until("the offset nobody needs is forgotten", || {
+        (target.committed(&outside, &other, 0).0 == Offset::Invalid).then_some(())
+    });
+    assert_eq!(target.committed(&outside, &read, 0).0, Offset::Offset(1));
 }

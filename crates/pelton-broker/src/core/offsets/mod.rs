@@ -11,8 +11,17 @@ use crate::code::Code;
 /// Longest metadata string beside an offset; the default of Kafka's `offset.metadata.max.bytes`.
 pub const MAX_METADATA_BYTES: usize = 4096;
 
-/// With the time of the commit, milliseconds since 1970.
-type Offsets = BTreeMap<(String, i32), (CommittedOffset, i64)>;
+/// A committed offset, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stored {
+    committed: CommittedOffset,
+    /// Time of the commit, milliseconds since 1970.
+    at_ms: i64,
+    /// When the client said it may go, milliseconds since 1970.
+    until_ms: Option<i64>,
+}
+
+type Offsets = BTreeMap<(String, i32), Stored>;
 
 /// Groups that have committed offsets, by id.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -24,23 +33,31 @@ impl Groups {
     /// What the group committed for a partition.
     #[must_use]
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
-        self.groups.get(group)?.get(&(topic.to_owned(), partition)).map(|(committed, _)| committed)
+        self.groups.get(group)?.get(&(topic.to_owned(), partition)).map(|stored| &stored.committed)
     }
 
     /// Everything the group committed.
     pub fn all(&self, group: &str) -> impl Iterator<Item = (&str, i32, &CommittedOffset)> {
         let offsets = self.groups.get(group).into_iter().flatten();
-        offsets.map(|((topic, partition), (committed, _))| (topic.as_str(), *partition, committed))
+        offsets.map(|((topic, partition), stored)| (topic.as_str(), *partition, &stored.committed))
     }
 
-    /// Partitions whose offset was committed at or before `at_ms`.
-    pub(in crate::core) fn committed_by(
+    /// Partitions whose offset is old: committed `retention_ms` ago, the group being without members for as long, or
+    /// over the time that the client gave it.
+    fn old(
         &self,
         group: &str,
-        at_ms: i64,
+        empty_since_ms: i64,
+        retention_ms: i64,
+        now_ms: i64,
     ) -> impl Iterator<Item = (String, i32)> {
         let offsets = self.groups.get(group).into_iter().flatten();
-        offsets.filter(move |(_, (_, committed_ms))| *committed_ms <= at_ms).map(|(place, _)| place.clone())
+        let limit_ms = now_ms.saturating_sub(retention_ms);
+        let is_old = move |stored: &Stored| match stored.until_ms {
+            Some(until_ms) => until_ms <= now_ms,
+            None => stored.at_ms.max(empty_since_ms) <= limit_ms,
+        };
+        offsets.filter(move |(_, stored)| is_old(stored)).map(|(place, _)| place.clone())
     }
 
     /// Ids of all groups.
@@ -66,10 +83,11 @@ impl Groups {
         &mut self,
         group: &str,
         offsets: impl IntoIterator<Item = GroupOffset>,
-        at_ms: i64,
+        (at_ms, until_ms): (i64, Option<i64>),
     ) {
-        let stored = self.groups.entry(group.to_owned()).or_default();
-        stored.extend(offsets.into_iter().map(|o| ((o.topic, o.partition), (o.committed, at_ms))));
+        let stored =
+            |o: GroupOffset| ((o.topic, o.partition), Stored { committed: o.committed, at_ms, until_ms });
+        self.groups.entry(group.to_owned()).or_default().extend(offsets.into_iter().map(stored));
     }
 
     pub(in crate::core) fn delete(&mut self, group: &str, partitions: &[(String, i32)]) {
@@ -94,18 +112,23 @@ impl Groups {
     /// One entry for all offsets of a group that were committed at the same time.
     pub(in crate::core) fn snapshot(&self) -> impl Iterator<Item = Entry> {
         self.groups.iter().flat_map(|(group, offsets)| {
-            let mut by_time: BTreeMap<i64, Vec<GroupOffset>> = BTreeMap::new();
-            for ((topic, partition), (committed, at_ms)) in offsets {
-                by_time.entry(*at_ms).or_default().push(GroupOffset {
+            let mut by_time: BTreeMap<(i64, Option<i64>), Vec<GroupOffset>> = BTreeMap::new();
+            for ((topic, partition), stored) in offsets {
+                by_time.entry((stored.at_ms, stored.until_ms)).or_default().push(GroupOffset {
                     topic: topic.clone(),
                     partition: *partition,
-                    committed: committed.clone(),
+                    committed: stored.committed.clone(),
                 });
             }
             if by_time.is_empty() {
-                by_time.insert(0, Vec::new()); // the group exists
+                by_time.insert((0, None), Vec::new()); // the group exists
             }
-            let entry = |(at_ms, offsets)| Entry::OffsetsCommitted { group: group.clone(), offsets, at_ms };
+            let entry = |((at_ms, until_ms), offsets)| Entry::OffsetsCommitted {
+                group: group.clone(),
+                offsets,
+                at_ms,
+                until_ms,
+            };
             by_time.into_iter().map(entry)
         })
     }

@@ -9,10 +9,27 @@ impl State {
     /// Stores offsets of a group.
     #[must_use]
     pub fn plan_commit_offsets(&self, group: &str, offsets: Vec<GroupOffset>, now_ms: i64) -> Plan<()> {
+        self.plan_commit_offsets_for(group, offsets, None, now_ms)
+    }
+
+    /// The same with the time after which they may go, milliseconds, if the client said so.
+    #[must_use]
+    pub fn plan_commit_offsets_for(
+        &self,
+        group: &str,
+        offsets: Vec<GroupOffset>,
+        retention_ms: Option<i64>,
+        now_ms: i64,
+    ) -> Plan<()> {
         if offsets.is_empty() {
             return Plan::reply(());
         }
-        let committed = Entry::OffsetsCommitted { group: group.to_owned(), offsets, at_ms: now_ms };
+        let committed = Entry::OffsetsCommitted {
+            group: group.to_owned(),
+            offsets,
+            at_ms: now_ms,
+            until_ms: retention_ms.map(|ms| now_ms.saturating_add(ms)),
+        };
         Plan::new(vec![Effect::Journal(committed)], ())
     }
 
