@@ -5,6 +5,7 @@ use crate::{
     json_text::{self, Kind, KindError},
     logfmt::{self, LogfmtError},
     scan::{self, JsonError},
+    value,
 };
 
 /// How much of a JSON record is checked where it enters.
@@ -140,9 +141,8 @@ impl Decoder {
 }
 
 fn text(value: &[u8]) -> Result<&str, JsonError> {
-    simdutf8::basic::from_utf8(value).map_err(|_| JsonError::Utf8 {
-        at: std::str::from_utf8(value).map_or_else(|e| e.valid_up_to(), str::len),
-    })
+    scan::check_text(value)?;
+    value::plain_text(value, 0..value.len())
 }
 
 /// An object of fields; a field without a text is `true`.

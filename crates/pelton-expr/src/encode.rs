@@ -123,13 +123,12 @@ type Named<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// Names and texts of the members of an object; of a name that comes twice the last counts.
 fn members(record: &[u8]) -> Result<Vec<Named<'_>>, JsonError> {
-    scan::check_text(record)?;
     let mut members: Vec<Named<'_>> = Vec::new();
     scan::record(record, |member| {
         let name = if member.key_escaped {
             Cow::Owned(value::text(record, member.quoted_key())?)
         } else {
-            Cow::Borrowed(value::plain_text(&record[member.key()]))
+            Cow::Borrowed(value::plain_text(record, member.key())?)
         };
         let text = text(record, member)?;
         match members.iter_mut().find(|(known, _)| *known == name) {
@@ -146,8 +145,8 @@ fn text(record: &[u8], member: Member) -> Result<Cow<'_, str>, JsonError> {
     let bytes = &record[range.clone()];
     Ok(match bytes.first() {
         Some(b'"') if member.escaped => Cow::Owned(value::text(record, range)?),
-        Some(b'"') => Cow::Borrowed(value::plain_text(&bytes[1..bytes.len() - 1])),
+        Some(b'"') => Cow::Borrowed(value::plain_text(record, range.start + 1..range.end - 1)?),
         Some(b'n') => Cow::Borrowed(""),
-        _ => Cow::Borrowed(value::plain_text(bytes)),
+        _ => Cow::Borrowed(value::plain_text(record, range)?),
     })
 }

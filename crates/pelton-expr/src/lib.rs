@@ -24,11 +24,12 @@
 mod csv;
 mod decode;
 mod diagnose;
-mod direct;
 mod encode;
 mod find;
+mod index;
 mod json_text;
 mod logfmt;
+mod native;
 mod path;
 mod program;
 mod record;

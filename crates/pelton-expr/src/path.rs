@@ -50,7 +50,6 @@ impl Path {
     /// `false`. `None` when the field is missing or null, or the record has no value. The whole record is checked.
     pub fn get<'b>(&self, record: Option<&'b [u8]>) -> Result<Option<Cow<'b, str>>, FieldError> {
         let Some(bytes) = record else { return Ok(None) };
-        scan::check_text(bytes)?;
         let mut at = scan::any_record(bytes)?;
         for step in &self.steps {
             match find(bytes, at.start, step)? {
@@ -64,8 +63,8 @@ impl Path {
             Some(b'{') => Err(FieldError::NotScalar { path: self.text.clone(), kind: "an object" }),
             Some(b'[') => Err(FieldError::NotScalar { path: self.text.clone(), kind: "an array" }),
             Some(b'"') if text.contains(&b'\\') => Ok(Some(Cow::Owned(value::text(bytes, at)?))),
-            Some(b'"') => Ok(Some(Cow::Borrowed(value::plain_text(&text[1..text.len() - 1])))),
-            _ => Ok(Some(Cow::Borrowed(value::plain_text(text)))),
+            Some(b'"') => Ok(Some(Cow::Borrowed(value::plain_text(bytes, at.start + 1..at.end - 1)?))),
+            _ => Ok(Some(Cow::Borrowed(value::plain_text(bytes, at)?))),
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use crate::{
     diagnose::{self, CompileError},
-    direct::Condition,
-    record::{Index, Lazy},
+    index::Index,
+    native::{Change, Native},
+    record::{Lazy, Overlay},
+    scan::{self, JsonError},
     typed,
 };
+use bumpalo::Bump;
 use pelton_types::RecordSchema;
 use std::sync::{Arc, LazyLock};
 use vrl::{
@@ -43,7 +46,11 @@ pub enum Outcome {
 
 /// A compiled program. Cheap to clone, and free of state: what changes from record to record is in a [`Scratch`].
 #[derive(Clone, Debug)]
-pub struct Program(Arc<Inner>);
+pub struct Program {
+    inner: Arc<Inner>,
+    /// Most records are answered without VRL, where the program allows.
+    fast: bool,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -61,8 +68,8 @@ struct Inner {
     writes: Vec<String>,
     /// What is known of a record after it.
     output: Option<RecordSchema>,
-    /// A filter's condition, if most records can be judged without running the program.
-    direct: Option<Condition>,
+    /// The same program without VRL, if it is made of the hot part of the language.
+    native: Option<Native>,
 }
 
 /// What a program needs while it runs, kept from record to record. One for each thread.
@@ -70,17 +77,42 @@ struct Inner {
 pub struct Scratch {
     state: RuntimeState,
     index: Index,
+    overlay: Overlay,
+    arena: Bump,
     /// The program that `index` fits.
     program: Option<Arc<Inner>>,
 }
 
 impl Scratch {
     fn fit(&mut self, program: &Program) {
-        if !self.program.as_ref().is_some_and(|p| Arc::ptr_eq(p, &program.0)) {
-            self.index = Index::of(&program.0.members);
+        if !self.program.as_ref().is_some_and(|p| Arc::ptr_eq(p, &program.inner)) {
+            self.index = Index::of(&program.inner.members);
+            self.overlay = Overlay::of(program.inner.members.len());
             self.state.clear();
-            self.program = Some(program.0.clone());
+            self.program = Some(program.inner.clone());
         }
+    }
+}
+
+impl Scratch {
+    /// Find the members of a record whose root is an object; `None` for any other record.
+    #[inline]
+    fn find<'b>(&mut self, record: Option<&'b [u8]>) -> Result<Option<&'b [u8]>, JsonError> {
+        let object = record.filter(|bytes| matches!(bytes.get(scan::root(bytes)), None | Some(b'{')));
+        object.map(|bytes| self.index.load(bytes).map(|()| bytes)).transpose()
+    }
+
+    /// The record for VRL, after [`Scratch::find`].
+    fn target<'s>(
+        &'s mut self,
+        record: Option<&'s [u8]>,
+    ) -> Result<(Lazy<'s>, &'s mut RuntimeState), JsonError> {
+        let Self { state, index, overlay, .. } = self;
+        let target = match record.filter(|bytes| bytes.get(scan::root(bytes)) == Some(&b'{')) {
+            Some(bytes) => Lazy::object(bytes, index, overlay),
+            None => Lazy::other(record, index, overlay)?,
+        };
+        Ok((target, state))
     }
 }
 
@@ -186,8 +218,8 @@ impl Program {
             }
         }
         let names = |paths: &[OwnedTargetPath]| paths.iter().map(ToString::to_string).collect();
-        Ok(Self(Arc::new(Inner {
-            direct: Condition::of(source, &members),
+        let inner = Arc::new(Inner {
+            native: Native::of(source, &members),
             source: source.to_owned(),
             shift: shift.unwrap_or_default(),
             wrapped: shift.is_some(),
@@ -201,27 +233,43 @@ impl Program {
                 schema,
             ),
             program: result.program,
-        })))
+        });
+        Ok(Self { inner, fast: true })
+    }
+
+    /// The same program, run by VRL for every record: what tests and measurements compare with.
+    pub fn through_vrl(self) -> Self {
+        Self { fast: false, ..self }
     }
 
     /// The program as it was given.
     pub fn source(&self) -> &str {
-        &self.0.source
+        &self.inner.source
+    }
+
+    /// Whether it runs without VRL, but for records that fail or are odd where it reads them.
+    pub fn is_native(&self) -> bool {
+        self.inner.native.is_some()
+    }
+
+    #[inline]
+    fn native(&self) -> Option<&Native> {
+        self.inner.native.as_ref().filter(|_| self.fast)
     }
 
     /// Paths it may read. What `del` removes is among them.
     pub fn reads(&self) -> &[String] {
-        &self.0.reads
+        &self.inner.reads
     }
 
     /// Paths it may assign.
     pub fn writes(&self) -> &[String] {
-        &self.0.writes
+        &self.inner.writes
     }
 
     /// What is known of a record after it; `None`: nothing.
     pub fn output(&self) -> Option<&RecordSchema> {
-        self.0.output.as_ref()
+        self.inner.output.as_ref()
     }
 
     /// Judge a record; `None` is a record without a value, read as `null`. `abort` counts as no.
@@ -235,16 +283,27 @@ impl Program {
         record: impl Into<Option<&'b [u8]>>,
     ) -> Result<bool, String> {
         scratch.fit(self);
-        let mut target = Lazy::load(record.into(), &mut scratch.index, false).map_err(|e| e.to_string())?;
-        if let Some(answer) = self.0.direct.as_ref().and_then(|condition| condition.decide(&target)) {
+        let record = record.into();
+        if let Some(bytes) = scratch.find(record).map_err(|e| e.to_string())?
+            && let Some(native) = self.native()
+            && let Some(answer) = native.judge(bytes, &scratch.index, &mut scratch.arena)
+        {
             return Ok(answer);
         }
-        let value = self.resolve(&mut target, &mut scratch.state)?;
+        self.judge_with_vrl(scratch, record)
+    }
+
+    #[cold]
+    fn judge_with_vrl(&self, scratch: &mut Scratch, record: Option<&[u8]>) -> Result<bool, String> {
+        let (mut target, state) = scratch.target(record).map_err(|e| e.to_string())?;
+        let value = self.resolve(&mut target, state)?;
         match value {
             Some(Value::Boolean(answer)) => Ok(answer),
             None => Ok(false),
             Some(other) => Err(match other.to_str_lossy() {
-                Some(error) if self.0.wrapped => diagnose::placed(&self.0.source, &error, self.0.shift),
+                Some(error) if self.inner.wrapped => {
+                    diagnose::placed(&self.inner.source, &error, self.inner.shift)
+                }
                 _ => format!("the condition gives {} instead of a boolean", other.kind_str()),
             }),
         }
@@ -262,9 +321,30 @@ impl Program {
         out: &mut Vec<u8>,
     ) -> Result<Outcome, String> {
         scratch.fit(self);
-        let mut target = Lazy::load(record.into(), &mut scratch.index, true).map_err(|e| e.to_string())?;
+        let record = record.into();
+        if let Some(bytes) = scratch.find(record).map_err(|e| e.to_string())?
+            && let Some(native) = self.native()
+            && let Some(change) = native.change(bytes, &scratch.index, &mut scratch.arena, out)
+        {
+            return Ok(match change {
+                Change::Written => Outcome::Written,
+                Change::Unchanged => Outcome::Unchanged,
+                Change::Aborted => Outcome::Aborted,
+            });
+        }
+        self.change_with_vrl(scratch, record, out)
+    }
+
+    #[cold]
+    fn change_with_vrl(
+        &self,
+        scratch: &mut Scratch,
+        record: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) -> Result<Outcome, String> {
+        let (mut target, state) = scratch.target(record).map_err(|e| e.to_string())?;
         let loaded = target.loaded_root();
-        if self.resolve(&mut target, &mut scratch.state)?.is_none() {
+        if self.resolve(&mut target, state)?.is_none() {
             return Ok(Outcome::Aborted);
         }
         if target.is_unchanged(loaded.as_ref()) {
@@ -281,17 +361,17 @@ impl Program {
     /// The program's value, `None` when it aborted.
     #[inline]
     fn resolve(&self, target: &mut Lazy<'_>, state: &mut RuntimeState) -> Result<Option<Value>, String> {
-        if self.0.variables {
+        if self.inner.variables {
             state.clear();
         }
-        let result = self.0.program.resolve(&mut Context::new(target, state, &ZONE));
+        let result = self.inner.program.resolve(&mut Context::new(target, state, &ZONE));
         if let Some(error) = target.take_error() {
             return Err(error.to_string());
         }
         match result {
             Ok(value) | Err(ExpressionError::Return { value, .. }) => Ok(Some(value)),
             Err(ExpressionError::Abort { .. }) => Ok(None),
-            Err(error) => Err(diagnose::placed(&self.0.source, &error.to_string(), self.0.shift)),
+            Err(error) => Err(diagnose::placed(&self.inner.source, &error.to_string(), self.inner.shift)),
         }
     }
 }

@@ -1,86 +1,42 @@
 //! A record as a VRL target: bytes, the places of the members a program names, and an overlay of what it wrote.
 
 use crate::{
-    scan::{self, JsonError, Member},
+    index::{Index, New},
+    scan::{self, JsonError},
     value,
 };
 use std::cell::{OnceCell, RefCell};
 use vrl::{
     compiler::{SecretTarget, Target},
     path::{BorrowedSegment, OwnedSegment, OwnedTargetPath, PathPrefix, ValuePath},
-    value::{KeyString, ObjectMap, Value},
+    value::{ObjectMap, Value},
 };
 
-/// No slot: a member that no program names.
-const NONE: u16 = u16::MAX;
+/// What VRL read and wrote, by slot. Kept from record to record.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay(Vec<Slot>);
 
-/// A top-level member that the program names.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Slot {
-    name: KeyString,
-    /// The last member of this name (the last one wins, as in `serde_json`), and its place among all members.
-    found: Option<(Member, usize)>,
     /// Decoded when first read, or written. `Some(None)`: there is no such member (any more).
     value: OnceCell<Option<Value>>,
     /// Written or removed: `value` is set and differs from the bytes.
     dirty: bool,
 }
 
-/// What is kept from record to record so that nothing is allocated anew.
-#[derive(Debug, Default)]
-pub(crate) struct Index {
-    slots: Vec<Slot>,
-    /// All members in order, each with its slot; kept only when the record may be written.
-    members: Vec<(Member, u16)>,
-}
-
-impl Index {
-    /// Slots for the members of these names.
-    pub(crate) fn of(names: &[KeyString]) -> Self {
-        let slot =
-            |name: &KeyString| Slot { name: name.clone(), found: None, value: OnceCell::new(), dirty: false };
-        Self { slots: names.iter().map(slot).collect(), members: Vec::new() }
+impl Overlay {
+    /// Room for this many members.
+    pub(crate) fn of(slots: usize) -> Self {
+        Self(std::iter::repeat_with(Slot::default).take(slots).collect())
     }
-
-    /// Scan a record. With `all`, every member is remembered, which a write needs.
-    fn load(&mut self, bytes: &[u8], all: bool) -> Result<(), JsonError> {
-        for slot in &mut self.slots {
-            slot.found = None;
-            slot.value.take();
-            slot.dirty = false;
-        }
-        self.members.clear();
-        let Self { slots, members } = self;
-        let mut n = 0;
-        scan::record(bytes, |member| {
-            let hit = if member.key_escaped {
-                let key = value::text(bytes, member.quoted_key())?;
-                position(slots, key.as_bytes())
-            } else {
-                position(slots, &bytes[member.key()])
-            };
-            if let Some(hit) = hit {
-                slots[hit].found = Some((member, n));
-            }
-            if all {
-                members.push((member, hit.map_or(NONE, |h| u16::try_from(h).unwrap_or(NONE))));
-            }
-            n += 1;
-            Ok(())
-        })
-    }
-}
-
-#[inline]
-fn position(slots: &[Slot], key: &[u8]) -> Option<usize> {
-    slots.iter().position(|slot| slot.name.as_bytes() == key)
 }
 
 /// One record while a program runs over it.
 #[derive(Debug)]
 pub(crate) struct Lazy<'a> {
     bytes: &'a [u8],
-    index: &'a mut Index,
+    index: &'a Index,
+    overlay: &'a mut Overlay,
     /// The whole record, once it was replaced as a whole or is no object.
     root: Option<Value>,
     /// The whole record as last read, until the next write.
@@ -90,36 +46,29 @@ pub(crate) struct Lazy<'a> {
 }
 
 impl<'a> Lazy<'a> {
-    /// Check a record and find the members that `index` names; `None` is a record without a value, read as `null`.
+    /// A record whose root is an object and whose members were found.
     #[inline]
-    pub(crate) fn load(
-        bytes: Option<&'a [u8]>,
-        index: &'a mut Index,
-        writes: bool,
-    ) -> Result<Self, JsonError> {
-        let mut root = None;
-        match bytes {
-            None => root = Some(Value::Null),
-            Some(bytes) => {
-                scan::check_text(bytes)?;
-                let start = scan::root(bytes);
-                if matches!(bytes.get(start), None | Some(b'{')) {
-                    index.load(bytes, writes)?;
-                } else {
-                    let range = scan::any_record(bytes)?;
-                    root = Some(value::parse(bytes, range)?);
-                }
-            }
+    pub(crate) fn object(bytes: &'a [u8], index: &'a Index, overlay: &'a mut Overlay) -> Self {
+        for slot in &mut overlay.0 {
+            slot.value.take();
+            slot.dirty = false;
         }
-        let bytes = bytes.unwrap_or_default();
-        Ok(Self { bytes, index, root, view: OnceCell::new(), error: RefCell::new(None) })
+        Self { bytes, index, overlay, root: None, view: OnceCell::new(), error: RefCell::new(None) }
     }
 
-    /// The JSON text of a member as it came, and whether it is a string with escapes. `None`: there is none.
-    #[inline]
-    pub(crate) fn text_of(&self, slot: usize) -> Option<(&[u8], bool)> {
-        let (member, _) = self.index.slots.get(slot).filter(|_| self.root.is_none())?.found?;
-        Some((&self.bytes[member.value()], member.escaped))
+    /// Any other record; `None` is one without a value, read as `null`.
+    pub(crate) fn other(
+        bytes: Option<&'a [u8]>,
+        index: &'a Index,
+        overlay: &'a mut Overlay,
+    ) -> Result<Self, JsonError> {
+        let root = match bytes {
+            None => Value::Null,
+            Some(bytes) => value::parse(bytes, scan::any_record(bytes)?)?,
+        };
+        let mut record = Self::object(bytes.unwrap_or_default(), index, overlay);
+        record.root = Some(root);
+        Ok(record)
     }
 
     /// An error that a read met during the run.
@@ -140,7 +89,7 @@ impl<'a> Lazy<'a> {
     #[inline]
     pub(crate) fn is_unchanged(&self, root_was_loaded: Option<&Value>) -> bool {
         match (&self.root, root_was_loaded) {
-            (None, _) => self.index.slots.iter().all(|slot| !slot.dirty),
+            (None, _) => self.overlay.0.iter().all(|slot| !slot.dirty),
             (Some(now), Some(before)) => now == before,
             (Some(_), None) => false,
         }
@@ -151,42 +100,12 @@ impl<'a> Lazy<'a> {
         self.root.clone()
     }
 
-    /// Original bytes in runs, with what was written in between.
     fn splice(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        let slots = &self.index.slots;
-        let mut list = List { out, first: true };
-        list.out.push(b'{');
-        let mut run: Option<(usize, usize)> = None;
-        for (n, (member, hit)) in self.index.members.iter().enumerate() {
-            let Some(slot) = slots.get(*hit as usize).filter(|slot| slot.dirty) else {
-                let whole = member.whole();
-                run = Some(run.map_or((whole.start, whole.end), |(start, _)| (start, whole.end)));
-                continue;
-            };
-            if let Some((start, end)) = run.take() {
-                list.item().extend_from_slice(&self.bytes[start..end]);
-            }
-            // Of several members with one name, the last is the one that was read: its place is kept.
-            if let Some(value) = slot.written().filter(|_| slot.found.is_some_and(|(_, last)| last == n)) {
-                let out = list.item();
-                out.extend_from_slice(&self.bytes[member.quoted_key()]);
-                out.push(b':');
-                serde_json::to_writer(out, value)?;
-            }
-        }
-        if let Some((start, end)) = run {
-            list.item().extend_from_slice(&self.bytes[start..end]);
-        }
-        for slot in slots.iter().filter(|slot| slot.dirty && slot.found.is_none()) {
-            if let Some(value) = slot.written() {
-                let out = list.item();
-                serde_json::to_writer(&mut *out, slot.name.as_str())?;
-                out.push(b':');
-                serde_json::to_writer(out, value)?;
-            }
-        }
-        list.out.push(b'}');
-        Ok(())
+        let new = |slot: usize| match &self.overlay.0[slot] {
+            Slot { dirty: false, .. } => New::AsItCame,
+            slot => slot.written().map_or(New::Removed, New::Set),
+        };
+        self.index.splice(self.bytes, out, new, |out, value| serde_json::to_writer(out, value))
     }
 
     fn fail(&self, error: JsonError) {
@@ -197,9 +116,8 @@ impl<'a> Lazy<'a> {
     /// The value of a slot, decoded on first use.
     #[inline]
     fn decoded(&self, slot: usize) -> Option<&Value> {
-        let slot = &self.index.slots[slot];
-        let value = slot.value.get_or_init(|| {
-            let (member, _) = slot.found?;
+        let value = self.overlay.0[slot].value.get_or_init(|| {
+            let member = self.index.member(slot)?;
             match value::value(self.bytes, member.value(), member.escaped) {
                 Ok(value) => Some(value),
                 Err(error) => {
@@ -215,7 +133,7 @@ impl<'a> Lazy<'a> {
     fn slot_mut(&mut self, slot: usize) -> &mut Option<Value> {
         let decoded = self.decoded(slot).is_some();
         self.view.take();
-        let slot = &mut self.index.slots[slot];
+        let slot = &mut self.overlay.0[slot];
         slot.dirty = true;
         if !decoded {
             slot.value.take();
@@ -239,10 +157,11 @@ impl<'a> Lazy<'a> {
                 }
             };
             if let Value::Object(members) = &mut root {
-                for slot in self.index.slots.iter().filter(|slot| slot.dirty) {
+                for (n, slot) in self.overlay.0.iter().enumerate().filter(|(_, slot)| slot.dirty) {
+                    let name = self.index.name(n);
                     match slot.written() {
-                        Some(value) => members.insert(slot.name.clone(), value.clone()),
-                        None => members.remove(&slot.name),
+                        Some(value) => members.insert(name.clone(), value.clone()),
+                        None => members.remove(name),
                     };
                 }
             }
@@ -266,7 +185,7 @@ impl<'a> Lazy<'a> {
             return None;
         }
         let (OwnedSegment::Field(name), rest) = path.path.segments.split_first()? else { return None };
-        Some((position(&self.index.slots, name.as_bytes())?, Rest(rest)))
+        Some((self.index.slot(name)?, Rest(rest)))
     }
 }
 
@@ -274,21 +193,6 @@ impl Slot {
     /// The value that was written; `None` when the member was removed.
     fn written(&self) -> Option<&Value> {
         self.value.get().and_then(Option::as_ref)
-    }
-}
-
-/// Writes the commas of an object.
-struct List<'o> {
-    out: &'o mut Vec<u8>,
-    first: bool,
-}
-
-impl List<'_> {
-    fn item(&mut self) -> &mut Vec<u8> {
-        if !std::mem::take(&mut self.first) {
-            self.out.push(b',');
-        }
-        self.out
     }
 }
 
@@ -327,7 +231,7 @@ impl Target for Lazy<'_> {
             }
             Some((slot, Rest([]))) => {
                 self.view.take();
-                let slot = &mut self.index.slots[slot];
+                let slot = &mut self.overlay.0[slot];
                 slot.dirty = true;
                 slot.value = OnceCell::from(Some(value));
             }

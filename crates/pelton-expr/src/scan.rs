@@ -86,15 +86,19 @@ impl Member {
     }
 }
 
-/// Check that a record is text, and short enough for 32-bit positions.
+/// Check that a record is text.
 #[inline]
 pub(crate) fn check_text(bytes: &[u8]) -> Result<(), JsonError> {
-    if u32::try_from(bytes.len()).is_err() {
-        return Err(JsonError::invalid(bytes.len(), "the record is 4 GiB or longer"));
-    }
-    match simdutf8::basic::from_utf8(bytes) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(utf8_error(bytes)),
+    simdutf8::basic::from_utf8(bytes).map(drop).map_err(|_| utf8_error(bytes))
+}
+
+/// Positions have 32 bits.
+#[inline]
+fn check_length(bytes: &[u8]) -> Result<(), JsonError> {
+    if u32::try_from(bytes.len()).is_ok() {
+        Ok(())
+    } else {
+        Err(JsonError::invalid(bytes.len(), "the record is 4 GiB or longer"))
     }
 }
 
@@ -115,12 +119,14 @@ pub(crate) fn record(
     bytes: &[u8],
     each: impl FnMut(Member) -> Result<(), JsonError>,
 ) -> Result<(), JsonError> {
+    check_length(bytes)?;
     let end = object(bytes, blank(bytes, 0), each)?;
     finish(bytes, end)
 }
 
 /// Check a whole record of any root.
 pub(crate) fn any_record(bytes: &[u8]) -> Result<Range<usize>, JsonError> {
+    check_length(bytes)?;
     let start = blank(bytes, 0);
     let (end, _) = skip_value(bytes, start, MAX_DEPTH)?;
     finish(bytes, end)?;
@@ -163,6 +169,13 @@ pub(crate) fn object(
             _ => return Err(expected(bytes, at, "expected ',' or '}'")),
         }
     }
+}
+
+/// Where the next member's key begins, behind a member that ends at `end` and is not the last one.
+#[inline]
+pub(crate) fn next_member(bytes: &[u8], end: usize) -> usize {
+    let comma = blank(bytes, end);
+    blank(bytes, comma + 1)
 }
 
 /// Give the range of each element of the array that begins at `start` to `each`.

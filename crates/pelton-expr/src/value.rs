@@ -10,7 +10,7 @@ use vrl::value::Value;
 pub(crate) fn value(bytes: &[u8], range: Range<usize>, escaped: bool) -> Result<Value, JsonError> {
     let text = &bytes[range.clone()];
     match text.first() {
-        Some(b'"') if !escaped => Ok(Value::from(plain_text(&text[1..text.len() - 1]))),
+        Some(b'"') if !escaped => plain_text(bytes, range.start + 1..range.end - 1).map(Value::from),
         Some(b't') => Ok(Value::Boolean(true)),
         Some(b'f') => Ok(Value::Boolean(false)),
         Some(b'n') => Ok(Value::Null),
@@ -39,11 +39,11 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], range: Range<usize>) -> R
     })
 }
 
-/// Bytes between quotes of a record that `scan::check_text` passed, so always UTF-8: checking again is cheaper to reason
-/// about than `unsafe`.
+/// Bytes of a record that are shown or compared as text: only here it matters whether they are UTF-8.
 #[inline]
-pub(crate) fn plain_text(bytes: &[u8]) -> &str {
-    simdutf8::basic::from_utf8(bytes).unwrap_or_default()
+pub(crate) fn plain_text(bytes: &[u8], range: Range<usize>) -> Result<&str, JsonError> {
+    let start = range.start;
+    std::str::from_utf8(&bytes[range]).map_err(|e| JsonError::Utf8 { at: start + e.valid_up_to() })
 }
 
 /// An integer of up to 18 digits, which is nearly all of them. `-0` is a float to `serde_json`.

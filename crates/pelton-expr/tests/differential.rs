@@ -213,7 +213,8 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        let want = std::str::from_utf8(&bytes).is_ok() && serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+        // Bytes that are no UTF-8 are looked at where they are read, by both.
+        let want = serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
         let path: Path = ".missing".parse().unwrap();
         let got = path.get(Some(&bytes));
         // Half a surrogate pair in a key shows when the key is compared.

@@ -70,9 +70,21 @@ fn a_record_that_is_no_json_says_where() {
     for (record, want) in cases {
         assert_eq!(filter("exists(.a)", record).unwrap_err(), want, "{record}");
     }
-    let program = Program::compile_filter("exists(.a)").unwrap();
-    let error = program.run_filter(&mut Scratch::default(), &b"{\"a\":\"\xff\"}"[..]).unwrap_err();
-    assert_eq!(error, "invalid UTF-8 at byte 6");
+}
+
+#[test]
+fn what_is_no_text_fails_the_record_that_reads_it_and_passes_elsewhere() {
+    let record = &b"{\"ok\":1,\"a\":\"\xff\"}"[..];
+    let judge =
+        |source: &str| Program::compile_filter(source).unwrap().run_filter(&mut Scratch::default(), record);
+    assert_eq!(judge(".ok == 1"), Ok(true));
+    assert_eq!(judge(".a == \"x\""), Err("invalid UTF-8 at byte 13".to_owned()));
+    let mut out = Vec::new();
+    let program = Program::compile_map(".new = 1").unwrap();
+    assert_eq!(program.run_map(&mut Scratch::default(), record, &mut out), Ok(Outcome::Written));
+    assert_eq!(out, b"{\"ok\":1,\"a\":\"\xff\",\"new\":1}");
+    let path: Path = ".a".parse().unwrap();
+    assert_eq!(path.get(Some(record)).unwrap_err().to_string(), "invalid UTF-8 at byte 13");
 }
 
 #[test]
