@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: measures and prints; nothing here passes or fails by a time.
 
+mod chain;
+
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ const IDLE: &str = "1500ms";
 /// What can be measured.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
+    /// Records per second and core of filters and maps, beside plain VRL and serde_json.
+    Chain(chain::Chain),
     /// Records per CPU-second of a bare client loop and of pipelines that copy a topic.
     Copy(Copy),
     /// Time of the planner for 1,000 workers and 10,000 tasks.
@@ -48,6 +52,7 @@ pub struct Copy {
 /// Measures.
 pub fn run(command: &Command) -> Result<(), String> {
     match command {
+        Command::Chain(options) => chain::run(options),
         Command::Copy(options) => copy(options),
         Command::Planner => {
             let example = ["run", "--release", "--package", "pelton-coordinator", "--example", "planner"];
