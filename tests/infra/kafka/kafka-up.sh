@@ -63,6 +63,7 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 log.retention.check.interval.ms=2000
 log.initial.task.delay.ms=2000
 log.cleaner.backoff.ms=1000
+socket.listen.backlog.size=4096
 offsets.retention.check.interval.ms=1000
 producer.id.expiration.check.interval.ms=1000
 transactional.id.expiration.ms=60000

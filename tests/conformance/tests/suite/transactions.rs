@@ -14,7 +14,6 @@ use pelton_conformance::{Target, conform};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::Producer;
-use rdkafka::types::RDKafkaErrorCode;
 
 conform!(
     only_committed_records_are_seen_by_a_reader_of_committed_ones,
@@ -26,13 +25,8 @@ conform!(
     offsets_of_a_member_count_when_its_transaction_commits,
     offsets_of_a_stale_generation_are_refused,
     offsets_in_an_open_transaction_are_unstable_for_who_asks,
-    a_second_producer_of_an_id_fences_the_first,
-    a_fenced_producer_is_told_so_in_the_words_of_each_version,
-    a_second_producer_aborts_what_the_first_left_open,
     requests_that_do_not_fit_the_transaction_are_refused,
     offsets_of_the_group_without_a_name_are_accepted,
-    an_unknown_producer_is_refused,
-    a_producer_may_bump_its_own_epoch,
     records_outside_the_transaction_are_refused,
     ending_again_the_same_way_is_repeated_and_the_other_way_refused,
     an_unended_transaction_is_aborted_after_its_time,
@@ -93,7 +87,7 @@ fn aborted_ranges_of_several_producers_are_passed_over(target: &Target) {
 }
 
 /// End of a partition as one isolation level sees it.
-fn end(target: &Target, topic: &str, isolation: i8) -> i64 {
+pub fn end(target: &Target, topic: &str, isolation: i8) -> i64 {
     let partition = ListOffsetsPartition::default().with_timestamp(-1);
     let asked = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
     let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_isolation_level(isolation);
@@ -182,7 +176,7 @@ fn offsets_of_a_member_count_when_its_transaction_commits(target: &Target) {
 }
 
 /// Outside any membership.
-const NOBODY: (&str, i32) = ("", -1);
+pub const NOBODY: (&str, i32) = ("", -1);
 
 fn offsets_of_a_stale_generation_are_refused(target: &Target) {
     let topic = target.topic("in", 1);
@@ -200,7 +194,7 @@ fn offsets_of_a_stale_generation_are_refused(target: &Target) {
     assert_eq!(client.end(3, false), None);
 }
 
-fn fetch_offset(
+pub fn fetch_offset(
     target: &Target,
     group: &str,
     topic: &str,
@@ -229,64 +223,6 @@ fn offsets_in_an_open_transaction_are_unstable_for_who_asks(target: &Target) {
     target.until("the offset counts", || (fetch_offset(target, &group, &topic, true) == Ok(5)).then_some(()));
 }
 
-fn a_second_producer_of_an_id_fences_the_first(target: &Target) {
-    let topic = target.topic("t", 1);
-    let first = target.transactional("tx");
-    first.begin_transaction().unwrap();
-    target.send(&first, &topic, 0, &["from the first"]);
-    let second = target.transactional("tx");
-    let error = first.commit_transaction(target.patience).unwrap_err();
-    assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Fenced), "{error}");
-    second.begin_transaction().unwrap();
-    target.send(&second, &topic, 0, &["from the second"]);
-    second.commit_transaction(target.patience).unwrap();
-    target.until("the second's record", || {
-        (target.values(&topic, 0, COMMITTED) == ["from the second"]).then_some(())
-    });
-}
-
-fn a_fenced_producer_is_told_so_in_the_words_of_each_version(target: &Target) {
-    let (topic, group) = (target.topic("t", 1), target.unique("g"));
-    target.wire().find_coordinator(Coordinator::Group, &group);
-    let mut old = TxnClient::new(target, "tx");
-    assert_eq!(old.add(2, &topic, 0), None);
-    assert_eq!(old.add_offsets(2, &group), None);
-    assert_eq!(old.produce(&topic, "x"), Ok(0));
-    assert_eq!(old.offsets(2, &group, NOBODY, &topic, 1), None);
-    let new = TxnClient::new(target, "tx");
-    assert_eq!(new.producer_id, old.producer_id);
-    assert!(new.epoch > old.epoch);
-    // The abort of the old transaction, in the name of a newer epoch, is written to all places.
-    target.until("the old transaction is aborted", || (end(target, &topic, 1) == 2).then_some(()));
-    assert_eq!(old.add(1, &topic, 0), Some(InvalidProducerEpoch));
-    assert_eq!(old.add(2, &topic, 0), Some(ProducerFenced));
-    assert_eq!(old.add_offsets(1, &group), Some(InvalidProducerEpoch));
-    assert_eq!(old.add_offsets(2, &group), Some(ProducerFenced));
-    assert_eq!(old.end(1, true), Some(InvalidProducerEpoch));
-    assert_eq!(old.end(2, true), Some(ProducerFenced));
-    assert_eq!(old.init(3, 60_000), Some(InvalidProducerEpoch));
-    assert_eq!(old.init(4, 60_000), Some(ProducerFenced));
-    assert_eq!(old.produce(&topic, "x"), Err(InvalidProducerEpoch));
-    assert_eq!(old.offsets(2, &group, NOBODY, &topic, 1), Some(InvalidProducerEpoch));
-}
-
-fn a_second_producer_aborts_what_the_first_left_open(target: &Target) {
-    let (topic, group) = (target.topic("t", 1), target.unique("g"));
-    target.wire().find_coordinator(Coordinator::Group, &group);
-    let mut first = TxnClient::new(target, "tx");
-    assert_eq!(first.add(3, &topic, 0), None);
-    assert_eq!(first.produce(&topic, "left"), Ok(0));
-    assert_eq!(first.add_offsets(3, &group), None);
-    assert_eq!(first.offsets(2, &group, NOBODY, &topic, 9), None);
-    let _second = TxnClient::new(target, "tx");
-    // Its marker is written before the second got its answer, or soon after.
-    target.until("the marker", || (end(target, &topic, 1) == 2).then_some(()));
-    assert_eq!(target.values(&topic, 0, COMMITTED), Vec::<String>::new());
-    target.until("the offset is dropped", || {
-        (fetch_offset(target, &group, &topic, true) == Ok(-1)).then_some(())
-    });
-}
-
 fn requests_that_do_not_fit_the_transaction_are_refused(target: &Target) {
     let mut client = TxnClient::new(target, "tx");
     assert_eq!(client.end(3, true), Some(InvalidTxnState), "nothing was begun");
@@ -299,36 +235,6 @@ fn offsets_of_the_group_without_a_name_are_accepted(target: &Target) {
     target.wire().find_coordinator(Coordinator::Group, "");
     assert_eq!(client.add_offsets(3, ""), None);
     assert_eq!(client.end(3, true), None);
-}
-
-fn an_unknown_producer_is_refused(target: &Target) {
-    let topic = target.topic("t", 1);
-    let mut client = TxnClient::new(target, "tx");
-    let right = (client.id.clone(), client.producer_id);
-    client.producer_id += 1_000_000;
-    assert_eq!(client.add(3, &topic, 0), Some(InvalidProducerIdMapping));
-    assert_eq!(client.end(3, true), Some(InvalidProducerIdMapping));
-    (client.id, client.producer_id) = (target.unique("other"), right.1);
-    client.wire.find_coordinator(Coordinator::Transaction, &client.id);
-    assert_eq!(client.add(3, &topic, 0), Some(InvalidProducerIdMapping));
-    client.id.clear();
-    assert_eq!(client.init(1, 60_000), Some(InvalidRequest), "an empty id");
-}
-
-fn a_producer_may_bump_its_own_epoch(target: &Target) {
-    let topic = target.topic("t", 1);
-    let mut client = TxnClient::new(target, "tx");
-    let first = client.epoch;
-    assert_eq!(client.add(3, &topic, 0), None);
-    assert_eq!(client.produce(&topic, "aborted by the bump"), Ok(0));
-    assert_eq!(client.init(4, 60_000), None);
-    assert!(client.epoch > first);
-    target.until("the marker", || (end(target, &topic, 1) == 2).then_some(()));
-    assert_eq!(client.add(3, &topic, 0), None);
-    assert_eq!(client.produce(&topic, "kept"), Ok(2));
-    assert_eq!(client.end(3, true), None);
-    target.until("the end", || (end(target, &topic, 1) == 4).then_some(()));
-    assert_eq!(target.values(&topic, 0, COMMITTED), ["kept"]);
 }
 
 fn records_outside_the_transaction_are_refused(target: &Target) {
