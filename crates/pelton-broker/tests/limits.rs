@@ -188,6 +188,34 @@ fn offsets_nobody_uses_expire_with_their_group() {
 }
 
 #[test]
+fn the_time_a_client_gave_its_offset_and_the_idleness_of_an_id_survive_a_restart_and_a_short_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = open(dir.path());
+    create(&mut broker, &[]);
+    let committed = CommittedOffset { offset: 7, leader_epoch: -1, metadata: String::new() };
+    let offsets = vec![GroupOffset { topic: "t".to_owned(), partition: 0, committed }];
+    let plan = broker.state().plan_commit_offsets_for("g", offsets, Some(1000), DAY_MS);
+    broker.run(plan, Code::KafkaStorageError).unwrap();
+    let plan =
+        broker.state().plan_init_transactional("id", 1000, None, Code::ProducerFenced, DAY_MS).unwrap();
+    broker.run(plan, Code::KafkaStorageError).unwrap();
+    let snapshot = broker.state().snapshot();
+    broker.store_mut().rewrite_journal(&snapshot).unwrap();
+    drop(broker);
+    let mut broker = open(dir.path());
+    broker.enforce_retention(DAY_MS + 999);
+    assert!(broker.state().groups().committed("g", "t", 0).is_some());
+    broker.enforce_retention(DAY_MS + 1000);
+    assert!(broker.state().groups().committed("g", "t", 0).is_none());
+    broker.expire_transactions(8 * DAY_MS - 1);
+    assert!(broker.state().transactions().get("id").is_some());
+    broker.expire_transactions(8 * DAY_MS);
+    assert!(broker.state().transactions().get("id").is_none());
+    drop(broker);
+    assert!(open(dir.path()).state().transactions().get("id").is_none());
+}
+
+#[test]
 fn a_topic_created_again_has_another_id() {
     let dir = tempfile::tempdir().unwrap();
     let mut broker = open(dir.path());
