@@ -118,7 +118,7 @@ pub fn serde_map() -> Way {
 }
 
 fn registry() -> Registry {
-    Registry::new()
+    Registry::default()
         .operator(pelton_filter::FilterFactory)
         .operator(pelton_map::MapFactory)
         .operator(pelton_route::RouteFactory)
