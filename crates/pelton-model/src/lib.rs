@@ -6,6 +6,7 @@
 //!
 //! This crate knows nothing of records, pipelines or executors: rows of numbers in, rows of numbers out.
 
+mod calibrate;
 mod error;
 pub mod lookup;
 mod model;
@@ -16,7 +17,7 @@ mod tensor;
 
 pub use error::ModelError;
 pub use lookup::{Digest, ModelFile};
-pub use model::{Model, Port, Runtime};
+pub use model::{Model, Port, Runtime, Signature};
 pub use rten_runtime::RtenRuntime;
 pub use service::{Answer, Client, Limits, Service};
 pub use tensor::{Dim, ElementType, Rows, TensorInfo};

@@ -20,8 +20,8 @@ pub trait Model: Send {
     fn inputs(&self) -> &[TensorInfo];
     /// Its outputs, in the order the model lists them.
     fn outputs(&self) -> &[TensorInfo];
-    /// One result row for each row given.
-    fn run(&mut self, input: &Port, output: &Port, rows: &Rows) -> Result<Rows, ModelError>;
+    /// One result row for each row given: the inputs' numbers one after the other, then the outputs'.
+    fn run(&mut self, signature: &Signature, rows: &Rows) -> Result<Rows, ModelError>;
 }
 
 /// A tensor that rows fit: its first dimension is the batch, the others are fixed.
@@ -35,28 +35,82 @@ pub struct Port {
     pub dims: Vec<usize>,
     /// Rows that one run takes: `None` any number, `Some(n)` exactly that many.
     pub batch: Option<usize>,
+    /// Its elements. Rows are 32-bit floats: whole numbers up to 16,777,216 are exact.
+    pub element: ElementType,
+}
+
+/// Which tensors rows go into and come out of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// A row is the numbers of these, one after the other.
+    pub inputs: Vec<Port>,
+    /// A result row is the numbers of these, one after the other.
+    pub outputs: Vec<Port>,
+}
+
+impl Signature {
+    /// Check that every input of the model is fed, each once, and that all agree on the batch.
+    pub fn new(model: &dyn Model, inputs: Vec<Port>, outputs: Vec<Port>) -> Result<Self, ModelError> {
+        for (index, info) in model.inputs().iter().enumerate() {
+            let times = inputs.iter().filter(|port| port.index == index).count();
+            if times != 1 {
+                return Err(shape(&info.name, "to be given once", format!("{times} times")));
+            }
+        }
+        let signature = Self { inputs, outputs };
+        let fixed: Vec<(&Port, usize)> =
+            signature.ports().filter_map(|port| Some((port, port.batch?))).collect();
+        if let [(_, batch), rest @ ..] = &fixed[..]
+            && let Some((port, other)) = rest.iter().find(|(_, other)| other != batch)
+        {
+            return Err(shape(&port.name, &format!("a batch of {batch} as the others"), other.to_string()));
+        }
+        Ok(signature)
+    }
+
+    fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.inputs.iter().chain(&self.outputs)
+    }
+
+    /// Rows that one run takes: `None` any number, `Some(n)` exactly that many.
+    pub fn batch(&self) -> Option<usize> {
+        self.ports().find_map(|port| port.batch)
+    }
+
+    /// Numbers in a row that goes in.
+    pub fn input_width(&self) -> usize {
+        self.inputs.iter().map(Port::width).sum()
+    }
+
+    /// Numbers in a row that comes out.
+    pub fn output_width(&self) -> usize {
+        self.outputs.iter().map(Port::width).sum()
+    }
 }
 
 impl Port {
-    /// The input that rows go into: the one of this name, or the only one there is.
-    pub fn input(model: &dyn Model, name: Option<&str>) -> Result<Self, ModelError> {
+    /// An input that rows go into: the one of this name, or the only one there is. `shape`: the dimensions of one row,
+    /// for those that the model leaves open.
+    pub fn input(model: &dyn Model, name: Option<&str>, shape: Option<&[usize]>) -> Result<Self, ModelError> {
         let inputs = model.inputs();
-        // Nothing would feed the others, whichever is meant.
-        if inputs.len() > 1 {
+        if name.is_none() && inputs.len() > 1 {
             let given = inputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(shape("inputs", "a model with one input", format!("{}: {given}", inputs.len())));
+            return Err(ModelError::Shape {
+                tensor: "inputs".into(),
+                expected: "the name of each".into(),
+                given: format!("none, and there are {}: {given}", inputs.len()),
+            });
         }
-        Self::find(inputs, "input", name)
+        Self::find(inputs, "input", name, shape)
     }
 
-    /// The output that rows come from: the one of this name, or the first. Its rows must be plain vectors.
-    pub fn output(model: &dyn Model, name: Option<&str>) -> Result<Self, ModelError> {
-        let port = Self::find(model.outputs(), "output", name)?;
-        if port.dims.len() != 1 {
-            let info = &model.outputs()[port.index];
-            return Err(shape(&port.name, "[batch, n], one vector of scores for each row", info.to_string()));
-        }
-        Ok(port)
+    /// An output that rows come from: the one of this name, or the first.
+    pub fn output(
+        model: &dyn Model,
+        name: Option<&str>,
+        shape: Option<&[usize]>,
+    ) -> Result<Self, ModelError> {
+        Self::find(model.outputs(), "output", name, shape)
     }
 
     /// Numbers in a row.
@@ -64,7 +118,12 @@ impl Port {
         self.dims.iter().product()
     }
 
-    fn find(tensors: &[TensorInfo], kind: &'static str, name: Option<&str>) -> Result<Self, ModelError> {
+    fn find(
+        tensors: &[TensorInfo],
+        kind: &'static str,
+        name: Option<&str>,
+        wanted: Option<&[usize]>,
+    ) -> Result<Self, ModelError> {
         let index = match name {
             None if tensors.is_empty() => return Err(shape(kind, "at least one tensor", "none".into())),
             None => 0,
@@ -76,12 +135,18 @@ impl Port {
                 })?
             }
         };
-        Self::from_info(index, &tensors[index])
+        Self::from_info(index, &tensors[index], wanted)
     }
 
-    fn from_info(index: usize, info: &TensorInfo) -> Result<Self, ModelError> {
-        if info.element.is_some_and(|e| e != ElementType::F32) {
-            return Err(shape(&info.name, "f32 elements", info.to_string()));
+    fn from_info(index: usize, info: &TensorInfo, wanted: Option<&[usize]>) -> Result<Self, ModelError> {
+        if let Some(wanted) = wanted
+            && info.dims.as_ref().is_some_and(|dims| dims.len() != wanted.len() + 1)
+        {
+            return Err(shape(
+                &info.name,
+                "a shape of one row, without the batch",
+                format!("{wanted:?}, it is {info}"),
+            ));
         }
         let Some((batch, row)) = info.dims.as_deref().and_then(<[Dim]>::split_first) else {
             return Err(shape(&info.name, "a batch dimension, then the row's", info.to_string()));
@@ -92,10 +157,22 @@ impl Port {
             Dim::Fixed(_) => return Err(shape(&info.name, "a batch of at least one row", info.to_string())),
         };
         let mut dims = Vec::with_capacity(row.len());
-        for dim in row {
-            match dim {
-                Dim::Fixed(n @ 1..) => dims.push(*n),
-                _ => return Err(shape(&info.name, "fixed dimensions behind the batch", info.to_string())),
+        for (place, dim) in row.iter().enumerate() {
+            match (dim, wanted.map(|wanted| wanted[place])) {
+                (Dim::Fixed(n @ 1..), None) => dims.push(*n),
+                (Dim::Fixed(n @ 1..), Some(wanted)) if *n == wanted => dims.push(*n),
+                (Dim::Symbolic(_), Some(wanted @ 1..)) => dims.push(wanted),
+                (_, Some(_)) => {
+                    let given = format!("shape {:?}", wanted.unwrap_or_default());
+                    return Err(shape(&info.name, &format!("what fits {info}"), given));
+                }
+                _ => {
+                    return Err(shape(
+                        &info.name,
+                        "fixed dimensions behind the batch, or `shape`",
+                        info.to_string(),
+                    ));
+                }
             }
         }
         if dims.is_empty() {
@@ -104,7 +181,10 @@ impl Port {
         // A width beyond this is no row of a record but a mistake in the file, and would overflow what follows.
         const WIDEST: usize = 1 << 28;
         match dims.iter().try_fold(1usize, |all, n| all.checked_mul(*n)) {
-            Some(width) if width <= WIDEST => Ok(Self { index, name: info.name.clone(), dims, batch }),
+            Some(width) if width <= WIDEST => {
+                let element = info.element.unwrap_or(ElementType::F32);
+                Ok(Self { index, name: info.name.clone(), dims, batch, element })
+            }
             _ => Err(shape(&info.name, &format!("at most {WIDEST} numbers in a row"), info.to_string())),
         }
     }
@@ -129,7 +209,8 @@ mod tests {
     #[test]
     fn an_image_tensor_is_rows_of_its_product() {
         let port =
-            Port::from_info(0, &info(vec![batch(), Dim::Fixed(3), Dim::Fixed(2), Dim::Fixed(2)])).unwrap();
+            Port::from_info(0, &info(vec![batch(), Dim::Fixed(3), Dim::Fixed(2), Dim::Fixed(2)]), None)
+                .unwrap();
         assert_eq!((port.width(), port.batch), (12, None));
     }
 
@@ -143,7 +224,7 @@ mod tests {
             ),
             (
                 vec![batch(), Dim::Symbolic("width".into())],
-                "tensor `x`: expected fixed dimensions behind the batch, given x f32[batch, width]",
+                "tensor `x`: expected fixed dimensions behind the batch, or `shape`, given x f32[batch, width]",
             ),
             (
                 vec![batch(), Dim::Fixed(usize::MAX), Dim::Fixed(3)],
@@ -151,13 +232,18 @@ mod tests {
             ),
         ];
         for (dims, message) in cases {
-            assert_eq!(Port::from_info(0, &info(dims)).unwrap_err().to_string(), message);
+            assert_eq!(Port::from_info(0, &info(dims), None).unwrap_err().to_string(), message);
         }
-        let mut bytes = info(vec![batch(), Dim::Fixed(4)]);
-        bytes.element = Some(ElementType::U8);
-        assert_eq!(
-            Port::from_info(0, &bytes).unwrap_err().to_string(),
-            "tensor `x`: expected f32 elements, given x u8[batch, 4]"
-        );
+        let open = info(vec![batch(), Dim::Fixed(3), Dim::Symbolic("width".into())]);
+        assert_eq!(Port::from_info(0, &open, Some(&[3, 5])).unwrap().dims, [3, 5]);
+        for (wanted, message) in [
+            (&[4, 5][..], "tensor `x`: expected what fits x f32[batch, 3, width], given shape [4, 5]"),
+            (
+                &[15],
+                "tensor `x`: expected a shape of one row, without the batch, given [15], it is x f32[batch, 3, width]",
+            ),
+        ] {
+            assert_eq!(Port::from_info(0, &open, Some(wanted)).unwrap_err().to_string(), message);
+        }
     }
 }

@@ -2,12 +2,13 @@
 
 use crate::{
     error::ModelError,
-    model::{Model, Port, Runtime},
+    model::{Model, Port, Runtime, Signature},
     onnx_check,
     tensor::{Dim, ElementType, Rows, TensorInfo},
 };
 use rten::{
-    DataType, Dimension, LoadErrorKind, ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueType,
+    DataType, Dimension, LoadErrorKind, ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView,
+    ValueType,
 };
 use rten_tensor::{Tensor, TensorView, prelude::*};
 use std::{
@@ -113,47 +114,81 @@ impl RtenModel {
     /// One run of exactly these rows; appends the results.
     fn run_once(
         &self,
-        input: &Port,
-        output: &Port,
+        signature: &Signature,
         rows: &[f32],
         count: usize,
-        out: &mut Rows,
+        out: &mut Vec<f32>,
     ) -> Result<(), ModelError> {
         let unknown =
             |port: &Port| ModelError::Run { why: format!("the model has no tensor number {}", port.index) };
-        let from = *self.input_ids.get(input.index).ok_or_else(|| unknown(input))?;
-        let to = *self.output_ids.get(output.index).ok_or_else(|| unknown(output))?;
-        let mut dims = Vec::with_capacity(1 + input.dims.len());
-        dims.push(count);
-        dims.extend_from_slice(&input.dims);
-        let view: TensorView<'_, f32> = TensorView::from_data(&dims, rows);
-        let options = RunOptions::default().with_thread_pool(Some(self.pool.clone()));
-        let mut results = self
-            .model
-            .run(vec![(from, view.into())], &[to], Some(options))
-            .map_err(|e| ModelError::Run { why: e.to_string() })?;
-        match results.pop() {
-            Some(Value::FloatTensor(result)) => take_rows(&result, output, count, out),
-            Some(other) => Err(wrong(output, count, &format!("{:?} elements", other.dtype()))),
-            None => Err(wrong(output, count, "nothing")),
+        let mut inputs = Vec::with_capacity(signature.inputs.len());
+        let mut from = 0;
+        for port in &signature.inputs {
+            let id = *self.input_ids.get(port.index).ok_or_else(|| unknown(port))?;
+            inputs.push((id, tensor(port, rows, signature.input_width(), from, count)));
+            from += port.width();
         }
+        let ids =
+            signature.outputs.iter().map(|p| self.output_ids.get(p.index).copied().ok_or_else(|| unknown(p)));
+        let ids: Vec<NodeId> = ids.collect::<Result<_, _>>()?;
+        let options = RunOptions::default().with_thread_pool(Some(self.pool.clone()));
+        let results = self
+            .model
+            .run(inputs, &ids, Some(options))
+            .map_err(|e| ModelError::Run { why: e.to_string() })?;
+        if results.len() != signature.outputs.len() {
+            return Err(ModelError::Run { why: format!("it gave {} tensors", results.len()) });
+        }
+        let columns =
+            signature.outputs.iter().zip(&results).map(|(port, result)| numbers(port, result, count));
+        let columns: Vec<Vec<f32>> = columns.collect::<Result<_, _>>()?;
+        if let [only] = &columns[..] {
+            out.extend_from_slice(only);
+            return Ok(());
+        }
+        for row in 0..count {
+            for (port, column) in signature.outputs.iter().zip(&columns) {
+                out.extend_from_slice(&column[row * port.width()..(row + 1) * port.width()]);
+            }
+        }
+        Ok(())
     }
 }
 
-fn take_rows(result: &Tensor<f32>, output: &Port, count: usize, out: &mut Rows) -> Result<(), ModelError> {
-    if result.shape() != [count, output.width()] {
-        return Err(wrong(output, count, &format!("{:?}", result.shape())));
+/// The tensor of one input: the numbers of each row from `from` on.
+fn tensor<'r>(port: &Port, rows: &'r [f32], row: usize, from: usize, count: usize) -> ValueOrView<'r> {
+    let mut dims = Vec::with_capacity(1 + port.dims.len());
+    dims.push(count);
+    dims.extend_from_slice(&port.dims);
+    let own = rows.chunks_exact(row).flat_map(|row| row[from..from + port.width()].iter().copied());
+    // A number that the type cannot hold becomes the nearest that it can.
+    match port.element {
+        ElementType::F32 if row == port.width() => TensorView::from_data(&dims, rows).into(),
+        ElementType::F32 => Tensor::from_data(&dims, own.collect::<Vec<_>>()).into(),
+        ElementType::I32 => Tensor::from_data(&dims, own.map(|n| n as i32).collect::<Vec<_>>()).into(),
+        ElementType::I8 => Tensor::from_data(&dims, own.map(|n| n as i8).collect::<Vec<_>>()).into(),
+        ElementType::U8 => Tensor::from_data(&dims, own.map(|n| n as u8).collect::<Vec<_>>()).into(),
     }
-    out.append(&Rows::from_values(output.width(), result.to_vec()));
-    Ok(())
+}
+
+/// The numbers of one output, row after row.
+fn numbers(port: &Port, result: &Value, count: usize) -> Result<Vec<f32>, ModelError> {
+    let shape = result.shape();
+    if shape.first() != Some(&count) || shape[1..] != port.dims[..] {
+        return Err(wrong(port, count, &format!("{:?}", &shape[..])));
+    }
+    Ok(match result {
+        Value::FloatTensor(t) => t.to_vec(),
+        Value::Int32Tensor(t) => t.iter().map(|n| *n as f32).collect(),
+        Value::Int8Tensor(t) => t.iter().map(|n| f32::from(*n)).collect(),
+        Value::UInt8Tensor(t) => t.iter().map(|n| f32::from(*n)).collect(),
+        other => return Err(wrong(port, count, &format!("{:?} elements", other.dtype()))),
+    })
 }
 
 fn wrong(output: &Port, count: usize, given: &str) -> ModelError {
-    ModelError::Shape {
-        tensor: output.name.clone(),
-        expected: format!("[{count}, {}]", output.width()),
-        given: given.to_owned(),
-    }
+    let dims: Vec<usize> = std::iter::once(count).chain(output.dims.iter().copied()).collect();
+    ModelError::Shape { tensor: output.name.clone(), expected: format!("{dims:?}"), given: given.to_owned() }
 }
 
 impl Model for RtenModel {
@@ -165,28 +200,30 @@ impl Model for RtenModel {
         &self.outputs
     }
 
-    fn run(&mut self, input: &Port, output: &Port, rows: &Rows) -> Result<Rows, ModelError> {
-        if rows.width() != input.width() {
+    fn run(&mut self, signature: &Signature, rows: &Rows) -> Result<Rows, ModelError> {
+        let width = signature.input_width();
+        if rows.width() != width {
+            let names: Vec<_> = signature.inputs.iter().map(|port| port.name.as_str()).collect();
             return Err(ModelError::Shape {
-                tensor: input.name.clone(),
-                expected: format!("{} numbers in a row", input.width()),
+                tensor: names.join("`, `"),
+                expected: format!("{width} numbers in a row"),
                 given: rows.width().to_string(),
             });
         }
-        let mut out = Rows::new(output.width());
-        let Some(batch) = input.batch else {
-            if !rows.is_empty() {
-                self.run_once(input, output, rows.values(), rows.len(), &mut out)?;
+        let mut out = Vec::with_capacity(rows.len() * signature.output_width());
+        match signature.batch() {
+            None if rows.is_empty() => {}
+            None => self.run_once(signature, rows.values(), rows.len(), &mut out)?,
+            // A model exported for a fixed batch: fill up the last run with zeros and drop what comes of them.
+            Some(batch) => {
+                for chunk in rows.values().chunks(batch * width) {
+                    let mut padded = chunk.to_vec();
+                    padded.resize(batch * width, 0.0);
+                    self.run_once(signature, &padded, batch, &mut out)?;
+                }
             }
-            return Ok(out);
-        };
-        // A model exported for a fixed batch: fill up the last run with zeros and drop what comes of them.
-        for chunk in rows.values().chunks(batch * input.width()) {
-            let mut padded = chunk.to_vec();
-            padded.resize(batch * input.width(), 0.0);
-            self.run_once(input, output, &padded, batch, &mut out)?;
         }
-        Ok(out.slice(0, rows.len()))
+        Ok(Rows::from_values(signature.output_width(), out).slice(0, rows.len()))
     }
 }
 

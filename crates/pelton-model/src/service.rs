@@ -9,7 +9,7 @@ mod batcher;
 mod worker;
 
 use crate::{
-    model::{Model, Port},
+    model::{Model, Signature},
     tensor::Rows,
 };
 use std::{
@@ -31,6 +31,8 @@ pub struct Limits {
     pub max_batch: usize,
     /// How long the first row of a batch waits for others.
     pub max_delay: Duration,
+    /// Measure at the start whether fewer rows in a run do as well, and take the fewest that do.
+    pub calibrate: bool,
 }
 
 /// What a service did so far.
@@ -42,6 +44,8 @@ pub struct Stats {
     pub rows: u64,
     /// Rows that the model failed on.
     pub failed: u64,
+    /// Rows in one run at most, as given or as measured; 0 while it is measured.
+    pub max_batch: u64,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +53,7 @@ struct Counters {
     batches: AtomicU64,
     rows: AtomicU64,
     failed: AtomicU64,
+    max_batch: AtomicU64,
 }
 
 /// What became of one job.
@@ -75,15 +80,14 @@ impl Service {
     pub fn start(
         name: &str,
         model: Box<dyn Model>,
-        input: Port,
-        output: Port,
+        signature: Signature,
         limits: Limits,
     ) -> io::Result<Self> {
         let (jobs, inbox) = mpsc::channel();
         let counters = Arc::new(Counters::default());
-        let (input_width, output_width) = (input.width(), output.width());
+        let (input_width, output_width) = (signature.input_width(), signature.output_width());
         let limits = Limits { max_batch: limits.max_batch.max(1), ..limits };
-        let worker = worker::Worker::new(model, input, output, limits, counters.clone());
+        let worker = worker::Worker::new(name, model, signature, limits, counters.clone());
         thread::Builder::new().name(format!("infer {name}")).spawn(move || worker.serve(&inbox))?;
         Ok(Self { jobs, counters, input_width, output_width })
     }
@@ -119,6 +123,7 @@ impl Service {
             batches: self.counters.batches.load(Ordering::Relaxed),
             rows: self.counters.rows.load(Ordering::Relaxed),
             failed: self.counters.failed.load(Ordering::Relaxed),
+            max_batch: self.counters.max_batch.load(Ordering::Relaxed),
         }
     }
 }

@@ -3,7 +3,7 @@
 // Helpers of tests may unwrap as the tests do.
 #![allow(clippy::unwrap_used)]
 
-use pelton_model::{Model, ModelError, Port, Rows, RtenRuntime, Runtime, lookup};
+use pelton_model::{Model, ModelError, Port, Rows, RtenRuntime, Runtime, Signature, lookup};
 use std::path::{Path, PathBuf};
 
 fn examples() -> PathBuf {
@@ -12,6 +12,12 @@ fn examples() -> PathBuf {
 
 fn digits() -> Box<dyn Model> {
     RtenRuntime.load(lookup::read("digits", &examples()).unwrap().bytes).unwrap()
+}
+
+fn signature(model: &dyn Model) -> Signature {
+    let input = Port::input(model, Some("x"), None).unwrap();
+    let output = Port::output(model, None, None).unwrap();
+    Signature::new(model, vec![input], vec![output]).unwrap()
 }
 
 #[test]
@@ -26,31 +32,31 @@ fn a_model_describes_its_tensors() {
 #[test]
 fn a_batch_gives_what_its_rows_give_alone() {
     let mut model = digits();
-    let (input, output) = (Port::input(&*model, Some("x")).unwrap(), Port::output(&*model, None).unwrap());
+    let signature = signature(&*model);
     let rows = Rows::from_values(64, (0..64 * 5).map(|i| (i % 17) as f32 / 16.0).collect());
-    let together = model.run(&input, &output, &rows).unwrap();
+    let together = model.run(&signature, &rows).unwrap();
     assert_eq!((together.len(), together.width()), (5, 10));
     for i in 0..5 {
-        let alone = model.run(&input, &output, &rows.slice(i, i + 1)).unwrap();
+        let alone = model.run(&signature, &rows.slice(i, i + 1)).unwrap();
         for (a, b) in alone.values().iter().zip(together.row(i).unwrap()) {
             assert!((a - b).abs() < 1e-5, "row {i}: {a} alone, {b} in the batch");
         }
         assert!((alone.values().iter().sum::<f32>() - 1.0).abs() < 1e-5);
     }
-    assert!(model.run(&input, &output, &Rows::new(64)).unwrap().is_empty());
+    assert!(model.run(&signature, &Rows::new(64)).unwrap().is_empty());
 }
 
 #[test]
 fn tensors_that_do_not_exist_or_fit_are_named() {
     let mut model = digits();
     assert_eq!(
-        Port::input(&*model, Some("pixels")).unwrap_err().to_string(),
+        Port::input(&*model, Some("pixels"), None).unwrap_err().to_string(),
         "the model has no input `pixels`; it has `x`"
     );
-    let (input, output) = (Port::input(&*model, None).unwrap(), Port::output(&*model, None).unwrap());
+    let signature = signature(&*model);
     let short = Rows::from_values(63, vec![0.0; 63]);
     assert_eq!(
-        model.run(&input, &output, &short).unwrap_err().to_string(),
+        model.run(&signature, &short).unwrap_err().to_string(),
         "tensor `x`: expected 64 numbers in a row, given 63"
     );
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use pelton_model::{
-    Answer, Client, Dim, ElementType, Limits, Model, ModelError, Port, Rows, Service, TensorInfo,
+    Answer, Client, Dim, ElementType, Limits, Model, ModelError, Port, Rows, Service, Signature, TensorInfo,
 };
 use std::{
     sync::mpsc::{self, Receiver, Sender},
@@ -36,7 +36,7 @@ impl Model for Doubler {
     fn outputs(&self) -> &[TensorInfo] {
         &self.outputs
     }
-    fn run(&mut self, _: &Port, _: &Port, rows: &Rows) -> Result<Rows, ModelError> {
+    fn run(&mut self, _: &Signature, rows: &Rows) -> Result<Rows, ModelError> {
         assert!(!rows.values().contains(&13.0), "thirteen");
         if rows.values().contains(&7.0) {
             return Err(ModelError::Run { why: "seven".into() });
@@ -47,9 +47,11 @@ impl Model for Doubler {
 
 fn start(max_batch: usize, max_delay: Duration) -> (Service, Receiver<()>) {
     let (model, dropped) = doubler();
-    let input = Port::input(&*model, None).unwrap();
-    let output = Port::output(&*model, Some("y")).unwrap();
-    (Service::start("test", model, input, output, Limits { max_batch, max_delay }).unwrap(), dropped)
+    let input = Port::input(&*model, None, None).unwrap();
+    let output = Port::output(&*model, Some("y"), None).unwrap();
+    let signature = Signature::new(&*model, vec![input], vec![output]).unwrap();
+    let limits = Limits { max_batch, max_delay, calibrate: false };
+    (Service::start("test", model, signature, limits).unwrap(), dropped)
 }
 
 const FOREVER: Duration = Duration::from_secs(3600);

@@ -20,6 +20,11 @@ impl Background {
         Self(None)
     }
 
+    /// Whether there is anything to run futures on.
+    pub fn available(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Start a future. False when there is nothing to run it on; the future is dropped.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
         match &self.0 {

@@ -1,12 +1,12 @@
-//! Operator `infer`: runs an ONNX model over a field of each record and writes the label and score into it.
-//!
-//! All `infer` steps of an executor that use one model with the same limits share a thread for it, so that batches fill
-//! across tasks. Records leave in the order they came; one that the model cannot take fails alone.
+#![doc = include_str!("../README.md")]
 
+mod known;
 mod member;
 mod operator;
 mod options;
+mod results;
 
+use known::Running;
 use operator::{Infer, RUNS_IN_FLIGHT};
 use options::{Checked, InferOptions};
 use pelton_model::Service;
@@ -14,15 +14,12 @@ use pelton_sdk::{BuildContext, Operator, OperatorFactory, OperatorShape, OptionE
 use serde_json::Value;
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, PoisonError},
 };
 
 /// Makes `infer` operators.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InferFactory;
-
-/// A service while somebody uses it: it ends with its last operator, not with the executor.
-type Slot = Mutex<Weak<Service>>;
 
 impl OperatorFactory for InferFactory {
     fn name(&self) -> &'static str {
@@ -31,6 +28,10 @@ impl OperatorFactory for InferFactory {
 
     fn summary(&self) -> &'static str {
         "runs an ONNX model over a field of each record and writes label and score into it"
+    }
+
+    fn help(&self) -> &'static str {
+        include_str!("../README.md")
     }
 
     fn schema(&self) -> schemars::Schema {
@@ -48,10 +49,10 @@ impl OperatorFactory for InferFactory {
 }
 
 fn build(options: &Value, context: &BuildContext) -> Result<Infer, Vec<OptionError>> {
-    let Checked { plan, name, file, model, input, output } = options::check(options, context)?;
+    let Checked { plan, name, digest, signature } = options::check(options, context)?;
     let failed = |message: String| vec![OptionError::at("/model", message)];
-    let key = format!("infer {} {} {} {:?}", file.digest, input.name, output.name, plan.limits);
-    let slot = context.services.get_or_try_insert(&key, || Ok::<_, Infallible>(Slot::default()));
+    let key = format!("infer {digest} {signature:?} {:?}", plan.limits);
+    let slot = context.services.get_or_try_insert(&key, || Ok::<_, Infallible>(Running::default()));
     let Ok(Some(slot)) = slot else {
         return Err(failed(format!("the service `{key}` is of another type")));
     };
@@ -59,7 +60,8 @@ fn build(options: &Value, context: &BuildContext) -> Result<Infer, Vec<OptionErr
     let service = match slot.upgrade() {
         Some(service) => service,
         None => {
-            let service = Service::start(&name, model, input, output, plan.limits)
+            let model = known::take(&name, digest, context).map_err(|e| vec![e])?;
+            let service = Service::start(&name, model, signature, plan.limits)
                 .map_err(|e| failed(format!("no thread for model `{name}`: {e}")))?;
             let service = Arc::new(service);
             *slot = Arc::downgrade(&service);
@@ -123,5 +125,31 @@ mod tests {
         let service = Arc::downgrade(&a._service);
         drop((a, b));
         assert!(service.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_model_is_loaded_once_for_a_check_and_all_operators_that_share_it() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits");
+        let context =
+            BuildContext { background: pelton_sdk::Background::new(drop), ..BuildContext::detached(&models) };
+        let options = serde_json::json!({
+            "model": "digits", "input": {"field": ".pixels"}, "output": {"label": ".label"}, "maxBatch": 8,
+        });
+        let loads = |context: &BuildContext| {
+            let digest = pelton_model::lookup::read("digits", &models).unwrap().digest;
+            known::slot(digest, &context.services).lock().unwrap().loads
+        };
+        InferFactory.check(&options, &context).unwrap();
+        let first = build(&options, &context).unwrap();
+        InferFactory.check(&options, &context).unwrap();
+        let second = build(&options, &context).unwrap();
+        assert!(Arc::ptr_eq(&first._service, &second._service));
+        assert_eq!(loads(&context), 1);
+        // Limits of its own need a service of its own, and that a model of its own.
+        let mut other = options.clone();
+        other["maxBatch"] = serde_json::json!("auto");
+        let third = build(&other, &context).unwrap();
+        assert!(!Arc::ptr_eq(&first._service, &third._service));
+        assert_eq!(loads(&context), 2);
     }
 }

@@ -1,9 +1,13 @@
-//! The operator: holds batches while a service works on their rows, and hands them on in the order they came.
+//! The operator: holds batches while a service works on their rows, and hands them on in the promised order.
 
-use crate::{member, options::Plan};
+use crate::{
+    member,
+    options::{Input, Plan},
+    results,
+};
 use pelton_model::{Answer, Client, Rows, Service};
-use pelton_sdk::{Collector, Operator, member::set_members};
-use pelton_types::Batch;
+use pelton_sdk::{Collector, Operator, Order, Reorder, Ticket};
+use pelton_types::{Batch, Offset, Partition};
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 /// Runs' worth of rows that one operator may have at the service: one that runs, some that wait. Tensors can be a
@@ -27,8 +31,7 @@ struct Held {
 
 /// Which records a job's rows belong to.
 struct Job {
-    /// Number of the batch, counted since the operator was made.
-    batch: u64,
+    batch: Ticket,
     records: Vec<usize>,
 }
 
@@ -37,9 +40,10 @@ pub(crate) struct Infer {
     client: Client,
     /// Keeps the service alive, and lets others on this executor find it.
     pub _service: Arc<Service>,
-    queue: VecDeque<Held>,
-    /// Number of the first batch in `queue`.
-    first: u64,
+    reorder: Reorder<Held>,
+    records: u64,
+    /// Batches with records that were not looked at.
+    waiting: VecDeque<Ticket>,
     jobs: VecDeque<Job>,
     submitted: u64,
     flushing: bool,
@@ -47,12 +51,15 @@ pub(crate) struct Infer {
 
 impl Infer {
     pub fn new(plan: Plan, service: Arc<Service>, client: Client) -> Self {
+        // Answers come in the order of the jobs, so keeping the order of a key means keeping that of its partition.
+        let order = if plan.order == Order::None { Order::None } else { Order::Partition };
         Self {
             plan,
             client,
             _service: service,
-            queue: VecDeque::new(),
-            first: 0,
+            reorder: Reorder::new(order, usize::MAX),
+            records: 0,
+            waiting: VecDeque::new(),
             jobs: VecDeque::new(),
             submitted: 0,
             flushing: false,
@@ -62,7 +69,11 @@ impl Infer {
     /// Give the service as many rows as it takes.
     fn pump(&mut self) {
         let before = self.submitted;
-        for (place, held) in self.queue.iter_mut().enumerate() {
+        while let Some(ticket) = self.waiting.front().copied() {
+            let Some(held) = self.reorder.get_mut(ticket) else {
+                self.waiting.pop_front();
+                continue;
+            };
             while held.next < held.batch.len() && self.client.room() > 0 {
                 let most = self.client.room().min(self.plan.limits.max_batch);
                 let (rows, records) = gather(&self.plan, held, most);
@@ -75,8 +86,16 @@ impl Infer {
                     continue;
                 }
                 self.submitted += 1;
-                self.jobs.push_back(Job { batch: self.first + place as u64, records });
+                self.jobs.push_back(Job { batch: ticket, records });
             }
+            let (looked_at, done) = (held.next == held.batch.len(), held.open == 0);
+            if done {
+                self.reorder.complete(ticket);
+            }
+            if !looked_at {
+                break;
+            }
+            self.waiting.pop_front();
         }
         if self.flushing && self.submitted > before {
             self.client.hurry();
@@ -87,28 +106,34 @@ impl Infer {
     fn drain(&mut self) {
         while let Some(answer) = self.client.answer() {
             let Some(job) = self.jobs.pop_front() else { continue };
-            let place = usize::try_from(job.batch - self.first).unwrap_or(usize::MAX);
-            if let Some(held) = self.queue.get_mut(place) {
-                held.settle(&job.records, answer);
+            let Some(held) = self.reorder.get_mut(job.batch) else { continue };
+            held.settle(&job.records, answer);
+            if held.open == 0 {
+                self.reorder.complete(job.batch);
             }
         }
     }
 
-    /// Hand on the batches at the front that are complete.
+    /// Hand on what is complete.
     fn release(&mut self, out: &mut Collector) {
-        while let Some(held) = self.queue.pop_front_if(|held| held.open == 0) {
-            self.first += 1;
+        while let Some(held) = self.reorder.pop() {
+            self.records -= held.batch.len() as u64;
             emit(&self.plan, held, out);
         }
-        self.flushing &= !self.queue.is_empty();
+        self.flushing &= !self.reorder.is_empty();
     }
 }
 
 impl Operator for Infer {
     fn process(&mut self, batch: Batch, out: &mut Collector) {
         let open = batch.len();
+        let Some(lowest) = batch.records.iter().map(|r| r.offset).min() else { return };
         let outcomes = std::iter::repeat_with(|| Outcome::Open).take(open).collect();
-        self.queue.push_back(Held { batch, outcomes, next: 0, open });
+        let partition = batch.partition.clone();
+        let held = Held { batch, outcomes, next: 0, open };
+        self.records += open as u64;
+        let ticket = self.reorder.push(&partition, None, lowest, held);
+        self.waiting.push_back(ticket);
         self.pump();
         self.drain();
         self.release(out);
@@ -123,18 +148,22 @@ impl Operator for Infer {
     }
 
     fn flush(&mut self) {
-        if !self.queue.is_empty() {
+        if !self.reorder.is_empty() {
             self.flushing = true;
             self.client.hurry();
         }
     }
 
     fn held(&self) -> u64 {
-        self.queue.iter().map(|held| held.batch.len() as u64).sum()
+        self.records
+    }
+
+    fn floor(&self, partition: &Partition) -> Option<Offset> {
+        self.reorder.floor(partition)
     }
 
     fn ready(&self) -> bool {
-        self.queue.iter().all(|held| held.next == held.batch.len())
+        self.waiting.is_empty()
     }
 }
 
@@ -194,24 +223,24 @@ fn gather(plan: &Plan, held: &mut Held, most: usize) -> (Rows, Vec<usize>) {
 fn read_row(plan: &Plan, value: Option<&[u8]>, rows: &mut Rows) -> Result<(), String> {
     let value = value.ok_or("the record has no value")?;
     std::str::from_utf8(value).map_err(|e| format!("invalid UTF-8 at byte {}", e.valid_up_to()))?;
-    let found = rows.push_with(|out| {
-        plan.fields.iter().try_for_each(|path| {
-            let before = out.len();
-            member::read_numbers(value, path, plan.scale, plan.offset, out)?;
-            match out.len() - before {
-                n if n != 1 && plan.fields.len() > 1 => {
-                    Err(format!("field {path}: expected 1 number, found {n}"))
-                }
-                _ => Ok(()),
+    rows.push_with(|out| plan.inputs.iter().try_for_each(|input| read_input(input, value, out)))?;
+    Ok(())
+}
+
+fn read_input(input: &Input, value: &[u8], out: &mut Vec<f32>) -> Result<(), String> {
+    for path in &input.fields {
+        let before = out.len();
+        member::read(value, path, input, out)?;
+        let found = out.len() - before;
+        match input.fields.len() {
+            1 if found != input.width => {
+                return Err(format!("field {path}: expected {} numbers, found {found}", input.width));
             }
-        })
-    })?;
-    match &plan.fields[..] {
-        [path] if found != plan.width => {
-            Err(format!("field {path}: expected {} numbers, found {found}", plan.width))
+            2.. if found != 1 => return Err(format!("field {path}: expected 1 number, found {found}")),
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 fn emit(plan: &Plan, mut held: Held, out: &mut Collector) {
@@ -219,7 +248,7 @@ fn emit(plan: &Plan, mut held: Held, out: &mut Collector) {
     held.batch.seal();
     for (index, outcome) in held.outcomes.into_iter().enumerate() {
         let written = match outcome {
-            Outcome::Scores(scores) => write(plan, &mut held.batch, index, &scores),
+            Outcome::Scores(scores) => results::write(&plan.outputs, &mut held.batch, index, &scores),
             Outcome::Failed(cause) => Err(cause),
             Outcome::Open => Err("the record was not looked at".into()),
         };
@@ -231,60 +260,4 @@ fn emit(plan: &Plan, mut held: Held, out: &mut Collector) {
     let mut failed = failed.into_iter();
     held.batch.records.retain(|_| !failed.next().unwrap_or(false));
     out.emit(held.batch);
-}
-
-/// Write the results into a record.
-fn write(plan: &Plan, batch: &mut Batch, index: usize, scores: &[f32]) -> Result<(), String> {
-    let best = best(scores);
-    let score = scores.get(best).copied().unwrap_or_default();
-    let text = [
-        plan.label.as_ref().map(|name| (name, plan.labels.get(best).cloned().unwrap_or_default())),
-        plan.score.as_ref().map(|name| (name, number(score))),
-        plan.scores.as_ref().map(|name| {
-            let all: Vec<String> = scores.iter().map(|s| number(*s)).collect();
-            (name, format!("[{}]", all.join(",")))
-        }),
-    ];
-    let members: Vec<(&str, &str)> =
-        text.iter().flatten().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let from = batch.records[index].value;
-    batch.records[index].value = batch.rewrite(from, |old, out| set_members(old, &members, out))?;
-    Ok(())
-}
-
-/// The highest score's place; the first of equals.
-fn best(scores: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, score) in scores.iter().enumerate() {
-        if *score > scores[best] {
-            best = i;
-        }
-    }
-    best
-}
-
-/// The shortest decimal that reads back as the same 32-bit number, with a point so that it stays a float.
-fn number(value: f32) -> String {
-    format!("{value:?}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_of_equal_scores_wins() {
-        assert_eq!(best(&[0.1, 0.4, 0.4]), 1);
-        assert_eq!(best(&[-2.0]), 0);
-    }
-
-    #[test]
-    fn numbers_are_short_and_valid_json() {
-        for value in [0.1f32, 1.0, 1e-9, 3.4e38, -0.25] {
-            let text = number(value);
-            let read: f64 = serde_json::from_str(&text).unwrap();
-            assert_eq!(read as f32, value, "{text}");
-        }
-        assert_eq!((number(0.1), number(1.0)), ("0.1".into(), "1.0".into()));
-    }
 }

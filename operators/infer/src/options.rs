@@ -1,8 +1,8 @@
 //! Options of `infer`, and what they come to once checked.
 
-use pelton_model::{Limits, ModelFile, Port, RtenRuntime, Runtime, lookup};
-use pelton_model::{Model, ModelError};
-use pelton_sdk::{BuildContext, OptionError, member::Path, parse_options};
+use crate::known;
+use pelton_model::{Digest, Limits, Model, ModelError, Port, Signature, lookup};
+use pelton_sdk::{BuildContext, OptionError, Order, member::Path, parse_options};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,35 +10,71 @@ use std::time::Duration;
 
 /// Rows in one run at most: more gains nothing on a CPU and only delays.
 const MAX_BATCH: usize = 4096;
+/// Batches beyond this are not tried by themselves: on a core of a CPU none gained from more.
+const MOST_MEASURED: usize = 64;
 /// A longer wait than this is surely a slip of the unit.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
-/// Run a model over a field of each record and write what it found into the record.
+/// Run a model over fields of each record and write what it found into the record.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct InferOptions {
     /// Model: a file of the models directory (`digits.onnx`), `name@version`, or a `file://` URL.
     model: String,
-    input: InputOptions,
-    output: OutputOptions,
-    /// Names of the classes, in the model's order: a list, or a file with one on each line. Without it the label is the
-    /// number of the class.
+    /// Where the numbers of the model's only input come from.
+    input: Option<InputOptions>,
+    /// The same for a model with several inputs, each with its `name`.
+    #[serde(default)]
+    inputs: Vec<InputOptions>,
+    /// Where the results of one output go.
+    output: Option<OutputOptions>,
+    /// The same for several outputs, each with its `name`.
+    #[serde(default)]
+    outputs: Vec<OutputOptions>,
+    /// Names of the classes of `output`, in the model's order: a list, or a file with one on each line. Without it the
+    /// label is the number of the class.
     labels: Option<Labels>,
-    /// Records in one run of the model at most.
-    #[serde(default = "default_batch")]
-    #[schemars(range(min = 1, max = 4096))]
-    max_batch: usize,
+    /// Records in one run of the model at most: a number, or `auto`, which measures at the start what is worth it.
+    #[serde(default)]
+    max_batch: BatchSize,
     /// How long a record waits for others to fill the run, such as `5ms`.
     #[serde(default = "default_delay")]
     max_delay: String,
+    /// In which order records leave. `key` keeps that of the partition.
+    #[serde(default)]
+    order: Order,
 }
 
-fn default_batch() -> usize {
-    32
+/// Rows in a run at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum BatchSize {
+    /// So many.
+    Fixed(usize),
+    /// What is measured.
+    #[default]
+    #[serde(with = "auto")]
+    #[schemars(with = "String", extend("enum" = ["auto"]))]
+    Auto,
+}
+
+/// The word `auto`.
+mod auto {
+    use serde::{Deserialize, Deserializer, de::Error};
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
+        match &*String::deserialize(from)? {
+            "auto" => Ok(()),
+            other => Err(D::Error::custom(format!("`{other}` is neither a number nor `auto`"))),
+        }
+    }
 }
 
 fn default_delay() -> String {
     "5ms".into()
+}
+
+fn default_k() -> usize {
+    5
 }
 
 fn one() -> f32 {
@@ -49,9 +85,13 @@ fn one() -> f32 {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct InputOptions {
-    /// The field with the numbers, such as `.pixels` (an array, nested arrays are read row by row); or a list of fields
-    /// with one number each.
+    /// The field with the numbers, such as `.pixels`; or a list of fields with one number each.
     field: OneOrMany,
+    /// How they stand there.
+    #[serde(default)]
+    format: Format,
+    /// Dimensions of one record's tensor, where the model leaves them open.
+    shape: Option<Vec<usize>>,
     /// Each number is multiplied by this.
     #[serde(default = "one")]
     scale: f32,
@@ -62,7 +102,20 @@ struct InputOptions {
     name: Option<String>,
 }
 
-/// Where the results go. At least one of `label`, `score`, `scores`.
+/// How numbers stand in a field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    /// An array of numbers, flat or nested, or one number.
+    #[default]
+    Numbers,
+    /// Text in base64, each byte a number.
+    Bytes,
+    /// Text in base64, each four bytes a little-endian 32-bit float.
+    F32,
+}
+
+/// Where the results go. At least one of `label`, `score`, `scores`, `top`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct OutputOptions {
@@ -70,8 +123,21 @@ struct OutputOptions {
     label: Option<String>,
     /// Gets that score.
     score: Option<String>,
-    /// Gets all scores, as an array in the model's order.
+    /// Gets all numbers, as an array in the model's order.
     scores: Option<String>,
+    /// Gets the `k` best classes, as an array of `{label, score}`.
+    top: Option<String>,
+    /// How many `top` gets.
+    #[serde(default = "default_k")]
+    #[schemars(range(min = 1, max = 1000))]
+    k: usize,
+    /// Turn the model's numbers into shares of one first: for models that end with logits.
+    #[serde(default)]
+    softmax: bool,
+    /// Names of this output's classes, as the option `labels`.
+    labels: Option<Labels>,
+    /// Dimensions of one record's results, where the model leaves them open.
+    shape: Option<Vec<usize>>,
     /// The model's output tensor; the first when not given.
     name: Option<String>,
 }
@@ -93,89 +159,192 @@ enum Labels {
 /// What an operator does with each record.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    pub inputs: Vec<Input>,
+    /// Numbers the model takes from one record.
+    pub width: usize,
+    pub outputs: Vec<Output>,
+    pub limits: Limits,
+    pub order: Order,
+}
+
+/// Where the numbers of one input come from.
+#[derive(Debug)]
+pub(crate) struct Input {
     pub fields: Vec<Path>,
     pub scale: f32,
     pub offset: f32,
-    /// Numbers the model takes from one record.
+    pub format: Format,
+    /// Dimensions of one record's tensor.
+    pub dims: Vec<usize>,
     pub width: usize,
-    /// Names of top-level members.
+}
+
+/// What is written of one output. Names are those of top-level members.
+#[derive(Debug)]
+pub(crate) struct Output {
     pub label: Option<String>,
     pub score: Option<String>,
     pub scores: Option<String>,
+    pub top: Option<String>,
+    pub k: usize,
+    pub softmax: bool,
     /// JSON text of each class's label.
     pub labels: Vec<String>,
-    pub limits: Limits,
+    pub width: usize,
 }
 
-/// Options that were checked against the model, and the model.
+/// Options that were checked against the model.
 pub(crate) struct Checked {
     pub plan: Plan,
     pub name: String,
-    pub file: ModelFile,
-    pub model: Box<dyn Model>,
-    pub input: Port,
-    pub output: Port,
+    pub digest: Digest,
+    pub signature: Signature,
 }
 
-/// Find every mistake; the model is loaded on the way.
+/// Find every mistake; the model is loaded on the way, unless it is known already.
 pub(crate) fn check(options: &Value, context: &BuildContext) -> Result<Checked, Vec<OptionError>> {
     let options: InferOptions = parse_options(options)?;
     let mut errors = Vec::new();
-    let (pointers, fields): (Vec<String>, Vec<&str>) = match &options.input.field {
-        OneOrMany::One(field) => (vec!["/input/field".into()], vec![field]),
+    let given_inputs = one_or_list("input", &options.input, &options.inputs, &mut errors);
+    let given_outputs = one_or_list("output", &options.output, &options.outputs, &mut errors);
+    let mut inputs: Vec<Option<Input>> =
+        given_inputs.iter().map(|(at, input)| fields(at, input, &mut errors)).collect();
+    let mut seen = Vec::new();
+    let mut outputs: Vec<Output> =
+        given_outputs.iter().map(|(at, output)| members(at, output, &mut seen, &mut errors)).collect();
+    let limits = limits(&options, &mut errors);
+    let names: Vec<Names> = given_outputs
+        .iter()
+        .map(|(at, output)| label_names(at, output, &options, context, &mut errors))
+        .collect();
+    let model = known::describe(&options.model, context, &mut errors);
+    let Some(model) = model else { return Err(errors) };
+    let tensors = &*model.tensors;
+    let mut ports: [Vec<Port>; 2] = Default::default();
+    for ((at, given), input) in given_inputs.iter().zip(&mut inputs) {
+        let port = Port::input(tensors, given.name.as_deref(), given.shape.as_deref());
+        let at_name = if given.name.is_some() { format!("{at}/name") } else { "/model".into() };
+        let at = if given.shape.is_some() { format!("{at}/shape") } else { at_name };
+        if let Some(port) = keep_port(port, &at, &mut errors) {
+            if let Some(input) = input {
+                fit_input(input, given, &at, tensors, &port, &mut errors);
+            }
+            ports[0].push(port);
+        }
+    }
+    for (((at, given), output), names) in given_outputs.iter().zip(&mut outputs).zip(names) {
+        let port = Port::output(tensors, given.name.as_deref(), given.shape.as_deref());
+        let at_name = if given.name.is_some() { format!("{at}/name") } else { "/model".into() };
+        let at = if given.shape.is_some() { format!("{at}/shape") } else { at_name };
+        if let Some(port) = keep_port(port, &at, &mut errors) {
+            fit_output(output, names, tensors, &port, &mut errors);
+            ports[1].push(port);
+        }
+    }
+    let (Some(limits), true) = (limits, errors.is_empty()) else { return Err(errors) };
+    let [input_ports, output_ports] = ports;
+    let signature = Signature::new(tensors, input_ports, output_ports)
+        .map_err(|e| vec![known::model_error("/inputs", &e)])?;
+    let inputs: Vec<Input> = inputs.into_iter().flatten().collect();
+    let plan = Plan { width: signature.input_width(), inputs, outputs, limits, order: options.order };
+    Ok(Checked { plan, name: options.model, digest: model.digest, signature })
+}
+
+/// Names of classes, and where they were given.
+type Names = (String, Option<Vec<String>>);
+
+/// `input: ...` or `inputs: [...]`, each with its pointer.
+fn one_or_list<'o, T>(
+    name: &str,
+    one: &'o Option<T>,
+    list: &'o [T],
+    errors: &mut Vec<OptionError>,
+) -> Vec<(String, &'o T)> {
+    match (one, list) {
+        (Some(one), []) => vec![(format!("/{name}"), one)],
+        (None, [_, ..]) => list.iter().enumerate().map(|(i, each)| (format!("/{name}s/{i}"), each)).collect(),
+        (Some(_), _) => {
+            errors.push(OptionError::at(format!("/{name}s"), format!("`{name}` is given as well")));
+            Vec::new()
+        }
+        (None, []) => {
+            errors.push(OptionError::at("", format!("`{name}` is missing")));
+            Vec::new()
+        }
+    }
+}
+
+fn keep_port(port: Result<Port, ModelError>, at: &str, errors: &mut Vec<OptionError>) -> Option<Port> {
+    port.map_err(|e| errors.push(known::model_error(at, &e))).ok()
+}
+
+/// An input's fields, before the model is known.
+fn fields(at: &str, given: &InputOptions, errors: &mut Vec<OptionError>) -> Option<Input> {
+    let (pointers, texts): (Vec<String>, Vec<&str>) = match &given.field {
+        OneOrMany::One(field) => (vec![format!("{at}/field")], vec![field]),
         OneOrMany::Many(all) => (
-            (0..all.len()).map(|i| format!("/input/field/{i}")).collect(),
+            (0..all.len()).map(|i| format!("{at}/field/{i}")).collect(),
             all.iter().map(String::as_str).collect(),
         ),
     };
-    let fields: Vec<Path> = pointers
-        .iter()
-        .zip(fields)
-        .filter_map(|(at, text)| keep(Path::parse(text), at, &mut errors))
-        .collect();
     if pointers.is_empty() {
-        errors.push(OptionError::at("/input/field", "the list of fields is empty"));
+        errors.push(OptionError::at(format!("{at}/field"), "the list of fields is empty"));
     }
-    for (at, number) in [("/input/scale", options.input.scale), ("/input/offset", options.input.offset)] {
+    for (name, number) in [("scale", given.scale), ("offset", given.offset)] {
         if !number.is_finite() {
-            errors.push(OptionError::at(at, format!("{number} is not a finite 32-bit number")));
+            let message = format!("{number} is not a finite 32-bit number");
+            errors.push(OptionError::at(format!("{at}/{name}"), message));
         }
     }
-    let [label, score, scores] = outputs(&options.output, &mut errors);
-    let limits = limits(&options, &mut errors);
-    let names = label_names(options.labels.as_ref(), context, &mut errors);
-    let model = load(&options, context, &mut errors);
-    let (Some(limits), Some((file, model, input, output))) = (limits, model) else { return Err(errors) };
+    let paths = pointers.iter().zip(texts).map(|(at, text)| keep(Path::parse(text), at, errors));
+    let fields: Vec<Path> = paths.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
+    let (scale, offset, format) = (given.scale, given.offset, given.format);
+    Some(Input { fields, scale, offset, format, dims: Vec::new(), width: 0 })
+}
 
-    let many = matches!(options.input.field, OneOrMany::Many(_));
-    if many && pointers.len() != input.width() {
-        let message =
-            format!("{} fields are given, the model takes {} numbers", pointers.len(), input.width());
+fn fit_input(
+    input: &mut Input,
+    given: &InputOptions,
+    at: &str,
+    model: &dyn Model,
+    port: &Port,
+    errors: &mut Vec<OptionError>,
+) {
+    input.dims.clone_from(&port.dims);
+    input.width = port.width();
+    if let OneOrMany::Many(all) = &given.field
+        && all.len() != port.width()
+    {
+        let message = format!("{} fields are given, the model takes {} numbers", all.len(), port.width());
+        let at = if at == "/model" { "/input/field".to_owned() } else { at.replace("/name", "/field") };
         errors.push(
-            OptionError::at("/input/field", message)
-                .hint(format!("its input is `{}`", model.inputs()[input.index])),
+            OptionError::at(at, message).hint(format!("its input is `{}`", model.inputs()[port.index])),
         );
     }
-    let labels = match names {
-        None => (0..output.width()).map(|i| i.to_string()).collect(),
+}
+
+fn fit_output(
+    output: &mut Output,
+    (at, names): Names,
+    model: &dyn Model,
+    port: &Port,
+    errors: &mut Vec<OptionError>,
+) {
+    output.width = port.width();
+    output.labels = match names {
+        None => (0..port.width()).map(|i| i.to_string()).collect(),
         Some(names) => {
-            if names.len() != output.width() {
+            if names.len() != port.width() {
                 let message =
-                    format!("{} labels are given, the model has {} classes", names.len(), output.width());
+                    format!("{} labels are given, the model has {} classes", names.len(), port.width());
                 errors.push(
-                    OptionError::at("/labels", message)
-                        .hint(format!("its output is `{}`", model.outputs()[output.index])),
+                    OptionError::at(at, message)
+                        .hint(format!("its output is `{}`", model.outputs()[port.index])),
                 );
             }
             names.into_iter().map(|name| Value::String(name).to_string()).collect()
         }
     };
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let (scale, offset, width) = (options.input.scale, options.input.offset, input.width());
-    let plan = Plan { fields, scale, offset, width, label, score, scores, labels, limits };
-    Ok(Checked { plan, name: options.model, file, model, input, output })
 }
 
 fn keep<T>(found: Result<T, String>, at: &str, errors: &mut Vec<OptionError>) -> Option<T> {
@@ -186,17 +355,21 @@ fn keep<T>(found: Result<T, String>, at: &str, errors: &mut Vec<OptionError>) ->
         .ok()
 }
 
-fn outputs(options: &OutputOptions, errors: &mut Vec<OptionError>) -> [Option<String>; 3] {
-    let given = [("label", &options.label), ("score", &options.score), ("scores", &options.scores)];
-    if given.iter().all(|(_, path)| path.is_none()) {
+/// The members that an output writes.
+fn members(at: &str, given: &OutputOptions, seen: &mut Vec<String>, errors: &mut Vec<OptionError>) -> Output {
+    let asked =
+        [("label", &given.label), ("score", &given.score), ("scores", &given.scores), ("top", &given.top)];
+    if asked.iter().all(|(_, path)| path.is_none()) {
         errors.push(
-            OptionError::at("/output", "nothing of the result is written")
+            OptionError::at(at, "nothing of the result is written")
                 .hint("name a member, such as `label: .label`"),
         );
     }
-    let mut seen: Vec<String> = Vec::new();
-    given.map(|(key, text)| {
-        let at = format!("/output/{key}");
+    if !(1..=1000).contains(&given.k) {
+        errors.push(OptionError::at(format!("{at}/k"), format!("{} is not between 1 and 1000", given.k)));
+    }
+    let [label, score, scores, top] = asked.map(|(key, text)| {
+        let at = format!("{at}/{key}");
         let path = keep(Path::parse(text.as_deref()?), &at, errors)?;
         let Some(name) = path.top_level() else {
             let message =
@@ -213,18 +386,21 @@ fn outputs(options: &OutputOptions, errors: &mut Vec<OptionError>) -> [Option<St
         }
         seen.push(name.to_owned());
         Some(name.to_owned())
-    })
+    });
+    let (k, softmax) = (given.k, given.softmax);
+    Output { label, score, scores, top, k, softmax, labels: Vec::new(), width: 0 }
 }
 
 fn limits(options: &InferOptions, errors: &mut Vec<OptionError>) -> Option<Limits> {
-    if !(1..=MAX_BATCH).contains(&options.max_batch) {
-        errors.push(OptionError::at(
-            "/maxBatch",
-            format!("{} is not between 1 and {MAX_BATCH}", options.max_batch),
-        ));
+    let (max_batch, calibrate) = match options.max_batch {
+        BatchSize::Fixed(rows) => (rows, false),
+        BatchSize::Auto => (MOST_MEASURED, true),
+    };
+    if !(1..=MAX_BATCH).contains(&max_batch) {
+        errors.push(OptionError::at("/maxBatch", format!("{max_batch} is not between 1 and {MAX_BATCH}")));
     }
     match duration(&options.max_delay) {
-        Some(max_delay) if max_delay <= MAX_DELAY => Some(Limits { max_batch: options.max_batch, max_delay }),
+        Some(max_delay) if max_delay <= MAX_DELAY => Some(Limits { max_batch, max_delay, calibrate }),
         Some(_) => {
             let message = format!(
                 "`{}` is longer than the {} s that are allowed",
@@ -254,53 +430,24 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 fn label_names(
-    labels: Option<&Labels>,
+    at: &str,
+    output: &OutputOptions,
+    options: &InferOptions,
     context: &BuildContext,
     errors: &mut Vec<OptionError>,
-) -> Option<Vec<String>> {
-    match labels? {
-        Labels::List(names) => Some(names.clone()),
-        Labels::File(name) => lookup::read_text(name, &context.models)
+) -> Names {
+    // `labels` beside `output` is the short form for the only one there is.
+    let (at, labels) = match (&output.labels, &options.labels) {
+        (Some(labels), _) => (format!("{at}/labels"), Some(labels)),
+        (None, labels) => ("/labels".to_owned(), labels.as_ref().filter(|_| options.outputs.is_empty())),
+    };
+    let names = match labels {
+        None => None,
+        Some(Labels::List(names)) => Some(names.clone()),
+        Some(Labels::File(name)) => lookup::read_text(name, &context.models)
             .map(|text| text.lines().map(str::to_owned).collect())
-            .map_err(|e| errors.push(OptionError::at("/labels", e.to_string())))
+            .map_err(|e| errors.push(OptionError::at(at.clone(), e.to_string())))
             .ok(),
-    }
-}
-
-type Loaded = (ModelFile, Box<dyn Model>, Port, Port);
-
-fn load(options: &InferOptions, context: &BuildContext, errors: &mut Vec<OptionError>) -> Option<Loaded> {
-    let mut note = |at: &str, error: &ModelError| errors.push(model_error(at, error));
-    let mut file = lookup::read(&options.model, &context.models).map_err(|e| note("/model", &e)).ok()?;
-    let bytes = std::mem::take(&mut file.bytes);
-    let model = RtenRuntime
-        .load(bytes)
-        .map_err(|e| {
-            let mut error = model_error("/model", &e);
-            error.message = format!("model `{}` ({}): {}", options.model, file.path.display(), error.message);
-            errors.push(error);
-        })
-        .ok()?;
-    let mut note = |at: &str, error: &ModelError| errors.push(model_error(at, error));
-    let at = |name: &Option<String>, with: &'static str| if name.is_some() { with } else { "/model" };
-    let input = Port::input(&*model, options.input.name.as_deref());
-    let output = Port::output(&*model, options.output.name.as_deref());
-    let input = input.map_err(|e| note(at(&options.input.name, "/input/name"), &e)).ok();
-    let output = output.map_err(|e| note(at(&options.output.name, "/output/name"), &e)).ok();
-    Some((file, model, input?, output?))
-}
-
-fn model_error(at: &str, error: &ModelError) -> OptionError {
-    let made = OptionError::at(at, error.to_string());
-    match error {
-        ModelError::Missing { .. } => made.hint("put the file there, or give its place as file:///..."),
-        ModelError::UnknownTensor { kind, .. } => made.hint(format!("use the {kind}'s name in the model")),
-        ModelError::UnsupportedOperator { .. } => {
-            made.hint("export the model with plain operators (without `ai.onnx.ml`, for instance)")
-        }
-        ModelError::Shape { .. } => {
-            made.hint("export the model with input [batch, ...] and output [batch, n]")
-        }
-        _ => made,
-    }
+    };
+    (at, names)
 }

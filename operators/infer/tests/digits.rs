@@ -240,3 +240,64 @@ fn mistakes_in_options_are_found_together_with_what_to_do() {
             .contains("leads out of the models directory")
     );
 }
+
+#[test]
+fn the_best_classes_are_listed_and_scores_may_be_made_shares() {
+    let mut options = options();
+    options["output"] = json!({"top": ".best", "k": 3, "softmax": true, "score": ".s"});
+    options["maxBatch"] = json!("auto");
+    let (mut operator, mut out) = (operator(&options), Collector::new(Instant::now()));
+    operator.process(batch(0, 0, &images()[..1]), &mut out);
+    operator.flush();
+    settle(&mut *operator, &mut out);
+    let value: Value = serde_json::from_str(&emitted(&out)[0]).unwrap();
+    let best = value["best"].as_array().unwrap();
+    assert_eq!((best.len(), &best[0]["label"], &best[0]["score"]), (3, &json!(1), &value["s"]));
+    let scores: Vec<f64> = best.iter().map(|b| b["score"].as_f64().unwrap()).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b) && scores.iter().sum::<f64>() < 1.0, "{value}");
+}
+
+#[test]
+fn two_models_stand_one_behind_the_other() {
+    let mut second = options();
+    second["output"] = json!({"label": ".again"});
+    let (mut first, mut second) = (operator(&options()), operator(&second));
+    let (mut between, mut out) = (Collector::new(Instant::now()), Collector::new(Instant::now()));
+    first.process(batch(0, 0, &images()[..50]), &mut between);
+    first.flush();
+    settle(&mut *first, &mut between);
+    for (_, batch) in std::mem::take(&mut between.emitted) {
+        second.process(batch, &mut out);
+    }
+    second.flush();
+    settle(&mut *second, &mut out);
+    let values: Vec<Value> = emitted(&out).iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    assert_eq!(values.len(), 50);
+    assert!(values.iter().all(|v| v["label"] == v["again"]));
+}
+
+#[test]
+fn the_floor_is_the_lowest_offset_that_is_held_and_partitions_do_not_wait_for_each_other() {
+    let mut options = options();
+    options["maxDelay"] = json!("10s");
+    let (mut operator, mut out) = (operator(&options), Collector::new(Instant::now()));
+    let (zero, one) = (Partition::new("digits", 0), Partition::new("digits", 1));
+    operator.process(batch(0, 7, &[image(1)]), &mut out);
+    assert_eq!((operator.floor(&zero), operator.floor(&one)), (Some(7), None));
+    // Nothing in this batch is for the model, so it is complete at once.
+    operator.process(batch(1, 0, &["x"]), &mut out);
+    assert_eq!((out.failed.len(), operator.held()), (1, 1));
+    operator.process(batch(0, 8, &["x"]), &mut out);
+    assert_eq!((out.failed.len(), operator.held()), (1, 2), "its partition has an earlier record");
+    operator.flush();
+    settle(&mut *operator, &mut out);
+    assert_eq!((out.failed.len(), operator.floor(&zero)), (2, None));
+}
+
+#[test]
+fn the_page_of_help_names_every_option() {
+    let schema = serde_json::to_value(InferFactory.schema()).unwrap();
+    for name in schema["properties"].as_object().unwrap().keys() {
+        assert!(InferFactory.help().contains(&format!("`{name}`")), "{name} is not described");
+    }
+}

@@ -43,6 +43,11 @@ impl<J> Batcher<J> {
         Self { limits, queue: VecDeque::new(), waiting: 0, urgent: 0 }
     }
 
+    /// Put fewer rows into a batch from now on.
+    pub fn set_max_batch(&mut self, rows: usize) {
+        self.limits.max_batch = rows.max(1);
+    }
+
     pub fn push(&mut self, now: Instant, job: J, rows: usize) {
         self.waiting += rows;
         self.queue.push_back(Entry { job, rows, taken: 0, arrived: now });
@@ -105,7 +110,7 @@ mod tests {
     const DELAY: Duration = Duration::from_millis(5);
 
     fn batcher() -> Batcher<&'static str> {
-        Batcher::new(Limits { max_batch: 4, max_delay: DELAY })
+        Batcher::new(Limits { max_batch: 4, max_delay: DELAY, calibrate: false })
     }
 
     #[test]

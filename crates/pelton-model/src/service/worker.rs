@@ -5,8 +5,9 @@ use super::{
     batcher::{Batcher, Due, Piece},
 };
 use crate::{
+    calibrate,
     error::ModelError,
-    model::{Model, Port},
+    model::{Model, Signature},
     rten_runtime::panic_text,
     tensor::Rows,
 };
@@ -89,26 +90,59 @@ struct Outcome {
 }
 
 pub(super) struct Worker {
+    name: String,
     model: Box<dyn Model>,
-    input: Port,
-    output: Port,
+    signature: Signature,
+    limits: Limits,
     batcher: Batcher<Job>,
     counters: Arc<Counters>,
 }
 
 impl Worker {
     pub fn new(
+        name: &str,
         model: Box<dyn Model>,
-        input: Port,
-        output: Port,
+        signature: Signature,
         limits: Limits,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { model, input, output, batcher: Batcher::new(limits), counters }
+        Self { name: name.to_owned(), model, signature, limits, batcher: Batcher::new(limits), counters }
+    }
+
+    /// Find the batch that is worth it, before the first row is run.
+    fn calibrate(&mut self) {
+        let mut best = self.limits.max_batch;
+        if self.limits.calibrate {
+            let (model, signature, most) = (&mut *self.model, &self.signature, self.limits.max_batch);
+            let measured =
+                catch_unwind(AssertUnwindSafe(|| calibrate::measure(model, signature, most, Instant::now)));
+            match measured {
+                Ok(Ok(measured)) => {
+                    best = measured.best;
+                    let rates: Vec<_> =
+                        measured.rates.iter().map(|(n, rate)| format!("{n}: {rate:.0}/s")).collect();
+                    tracing::info!(
+                        model = self.name,
+                        max_batch = best,
+                        rates = rates.join(", "),
+                        "measured batches"
+                    );
+                }
+                // Rows of zeros may be none that the model takes.
+                _ => tracing::info!(
+                    model = self.name,
+                    max_batch = best,
+                    "batches could not be measured on zeros"
+                ),
+            }
+        }
+        self.batcher.set_max_batch(best);
+        self.counters.max_batch.store(best as u64, Ordering::Relaxed);
     }
 
     /// Until every handle is dropped; what was submitted before is still answered.
     pub fn serve(mut self, inbox: &Receiver<Message>) {
+        self.calibrate();
         loop {
             while let Ok(message) = inbox.try_recv() {
                 self.accept(message);
@@ -144,7 +178,7 @@ impl Worker {
 
     fn run_batch(&mut self) {
         let pieces = self.batcher.take();
-        let mut rows = Rows::new(self.input.width());
+        let mut rows = Rows::new(self.signature.input_width());
         for Piece { entry, from, to } in &pieces {
             if let Some(job) = self.batcher.job(*entry) {
                 // Rows of another width cannot be told apart any more: clients are made with the service's width.
@@ -176,7 +210,7 @@ impl Worker {
             Err(error) => error.to_string(),
         };
         if rows.len() <= 1 {
-            let width = self.output.width();
+            let width = self.signature.output_width();
             return Outcome { rows: Rows::from_values(width, vec![0.0; width]), failed: vec![(0, why)] };
         }
         let middle = rows.len() / 2;
@@ -188,16 +222,16 @@ impl Worker {
     }
 
     fn run_guarded(&mut self, rows: &Rows) -> Result<Rows, ModelError> {
-        let (model, input, output) = (&mut self.model, &self.input, &self.output);
+        let (model, signature) = (&mut self.model, &self.signature);
         // The trait asks models to stay usable after a panic; one that does not fails again, row by row.
-        let out = catch_unwind(AssertUnwindSafe(|| model.run(input, output, rows)))
+        let out = catch_unwind(AssertUnwindSafe(|| model.run(signature, rows)))
             .map_err(|panic| ModelError::Run { why: format!("it panicked: {}", panic_text(&*panic)) })??;
-        if out.len() == rows.len() && out.width() == output.width() {
+        if out.len() == rows.len() && out.width() == signature.output_width() {
             return Ok(out);
         }
         Err(ModelError::Shape {
-            tensor: output.name.clone(),
-            expected: format!("[{}, {}]", rows.len(), output.width()),
+            tensor: "outputs".into(),
+            expected: format!("[{}, {}]", rows.len(), signature.output_width()),
             given: format!("[{}, {}]", out.len(), out.width()),
         })
     }
