@@ -158,7 +158,9 @@ impl Cluster {
         let containers = Containers::new(image, models)?;
         let at = |host: u8, port: u16| format!("{}{host}:{port}", containers.prefix);
         let (queue, grpc) = (at(BROKER, 9092), at(COORDINATOR, 7461));
-        let broker = containers.start("broker", BROKER, &["--listen", &queue, "--data-dir", "/data"])?;
+        // The network of these containers has nobody else in it.
+        let of_broker = ["--listen", &queue, "--data-dir", "/data", "--allow-unsecured"];
+        let broker = containers.start("broker", BROKER, &of_broker)?;
         let http = at(COORDINATOR, 7462);
         let of_coordinator = ["--grpc", &grpc, "--http", &http, "--data-dir", "/data", "--kafka", &queue];
         let of_coordinator = [&of_coordinator[..], &["--models", "/models", "--create-topics", "4"]].concat();

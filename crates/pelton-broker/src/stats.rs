@@ -9,6 +9,7 @@ pub struct Stats {
     pub(crate) connections_closed: AtomicU64,
     pub(crate) connections_refused: AtomicU64,
     pub(crate) malformed_requests: AtomicU64,
+    pub(crate) refused_logins: AtomicU64,
     pub(crate) requests: AtomicU64,
     pub(crate) produced_batches: AtomicU64,
     pub(crate) produced_records: AtomicU64,
@@ -27,6 +28,8 @@ pub struct StatsSnapshot {
     pub connections_refused: u64,
     /// Connections closed because of bytes that are no request.
     pub malformed_requests: u64,
+    /// Connections closed because of a failed TLS handshake or login.
+    pub refused_logins: u64,
     /// Requests answered.
     pub requests: u64,
     /// Batches clients sent, repeated and refused ones included.
@@ -48,6 +51,7 @@ impl Stats {
             connections_closed: self.connections_closed.load(Relaxed),
             connections_refused: self.connections_refused.load(Relaxed),
             malformed_requests: self.malformed_requests.load(Relaxed),
+            refused_logins: self.refused_logins.load(Relaxed),
             requests: self.requests.load(Relaxed),
             produced_batches: self.produced_batches.load(Relaxed),
             produced_records: self.produced_records.load(Relaxed),

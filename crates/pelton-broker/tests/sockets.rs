@@ -188,8 +188,9 @@ fn a_taken_port_and_a_bad_address_are_named() {
     assert!(error.starts_with(&format!("cannot listen on {}: ", broker.addr())), "{error}");
     let error = serve(Options::new("127.0.0.1:0", dir.path())).unwrap_err().to_string();
     assert!(error.contains("another broker uses this directory"), "{error}");
-    let advertised = Some("nowhere".to_owned());
-    let error = serve(Options { advertised, ..Options::new("127.0.0.1:0", other.path()) }).unwrap_err();
+    let mut options = Options::new("127.0.0.1:0", other.path());
+    options.listeners[0].advertised = Some("nowhere".to_owned());
+    let error = serve(options).unwrap_err();
     assert_eq!(
         error.to_string(),
         "advertised address \"nowhere\" is not HOST:PORT, e.g. broker.example:9092"

@@ -65,7 +65,7 @@ p.yaml:6:1: unknown key `server`
   hint: known here: `broker`, `coordinator`, `log`, `telemetry` and `worker`
 PELTON__WORKER__EXECUTOR: there is no setting `WORKER.EXECUTOR`
   hint: did you mean `PELTON__WORKER__EXECUTORS`?
-PELTON__BROKER__LISTEN: \"9092\" is not an address such as `127.0.0.1:7461`
+PELTON__BROKER__LISTEN: \"9092\" is not listeners such as `127.0.0.1:9092,SASL_SSL://0.0.0.0:9093`
 PELTON__X: there is no setting `X`
   hint: `pelton config show` lists all settings
 flag for worker.coordinator: \"127.0.0.1:7461\" is not a URL such as `http://127.0.0.1:7461`

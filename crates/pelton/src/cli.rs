@@ -192,12 +192,34 @@ pub struct ValidateArgs {
 /// `pelton broker`
 #[derive(Debug, Args)]
 pub struct BrokerArgs {
-    /// Where it listens.
-    #[arg(long, value_name = "H:P")]
+    /// Where it listens, by commas; a protocol in front is PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
+    #[arg(long, value_name = "[PROTOCOL://]H:P")]
     pub listen: Option<String>,
-    /// What clients are told to connect to, if it is another address.
-    #[arg(long, value_name = "H:P")]
+    /// What clients are told to connect to, if it is another address; with the protocol of its listener if there are
+    /// several.
+    #[arg(long, value_name = "[PROTOCOL://]H:P")]
     pub advertised: Option<String>,
+    /// Listen beyond this machine without TLS and login: whoever reaches the port may do everything.
+    #[arg(long)]
+    pub allow_unsecured: bool,
+    /// Certificate of the listeners with TLS, and its chain: PEM, read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key: PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Clients need a certificate of one of these authorities: PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// How clients may log in, by commas: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512.
+    #[arg(long, value_name = "NAMES")]
+    pub sasl_mechanisms: Option<String>,
+    /// How long a login counts before it must be renewed.
+    #[arg(long, value_name = "TIME")]
+    pub session_lifetime: Option<String>,
+    /// A user to make if there is none of this name, and where the password is.
+    #[arg(long, value_name = "NAME=env:VARIABLE|NAME=file:PATH")]
+    pub first_user: Option<String>,
     /// Where HTTP listens (health, metrics).
     #[arg(long, value_name = "H:P")]
     pub http: Option<String>,

@@ -24,6 +24,9 @@ impl Target {
     pub fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.bootstrap());
+        for (name, value) in self.settings() {
+            config.set(name, value);
+        }
         config
     }
 

@@ -6,6 +6,7 @@
 //! - [`target`]: the broker under test. - [`client`]: librdkafka's clients on it.
 //! - [`wire`]: single requests in a chosen version, for what no client library would send; [`transaction`] and
 //!   [`member`] of them.
+//! - [`plain`]: logins by single requests. - [`refusals`]: what clients say that are not let in.
 //! - [`tools`]: Kafka's own command-line tools, kcat and Java programs.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
@@ -15,6 +16,8 @@ pub mod not_yet;
 // One rule for all tests, without the dependencies of the crate that holds it.
 #[path = "../../src/parts.rs"]
 pub mod parts;
+pub mod plain;
+pub mod refusals;
 pub mod target;
 pub mod tools;
 pub mod transaction;
@@ -25,6 +28,7 @@ pub use target::Target;
 /// Makes two tests of each function named: `NAME::embedded` and `NAME::kafka`, and the constant `CASES` for the
 /// check that [`not_yet::NOT_YET`] names only what exists.
 ///
+/// After `secured:` the broker has listeners with TLS and SASL beside the plain one.
 /// After `java:` there is only the embedded one: it costs minutes to learn that Kafka's tools work with Kafka.
 #[macro_export]
 macro_rules! conform {
@@ -34,6 +38,28 @@ macro_rules! conform {
             #[test]
             fn embedded() {
                 $crate::target::on_embedded(module_path!(), super::$name);
+            }
+        })+
+    };
+    (secured: $($name:ident),+ $(,)?) => {
+        $crate::conform!(@cases $($name),+);
+        $(mod $name {
+            #[test]
+            fn embedded() {
+                $crate::target::on_secured_embedded(module_path!(), super::$name);
+            }
+            #[test]
+            fn kafka() {
+                $crate::target::on_secured_kafka(super::$name);
+            }
+        })+
+    };
+    (java secured: $($name:ident),+ $(,)?) => {
+        $crate::conform!(@cases $($name),+);
+        $(mod $name {
+            #[test]
+            fn embedded() {
+                $crate::target::on_secured_embedded(module_path!(), super::$name);
             }
         })+
     };

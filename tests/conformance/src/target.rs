@@ -1,11 +1,14 @@
 //! The broker a case runs on: the embedded one, started for the case, or a real Apache Kafka that serves all.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use pelton_broker::server::{Options, Running, serve};
+use pelton_broker::server::{FirstUser, Listener, Options, Password, Protocol, Running, TlsFiles, serve};
 
 use crate::{not_yet, parts};
 
@@ -19,6 +22,9 @@ const IMPATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Target {
     bootstrap: String,
+    /// What clients need to connect, beside the address.
+    settings: Vec<(String, String)>,
+    secured: Option<Secured>,
     embedded: Option<(Running, tempfile::TempDir)>,
     /// How long to wait for what has to happen.
     pub patience: Duration,
@@ -45,7 +51,79 @@ pub fn on_kafka(case: fn(&Target)) {
     result.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
+/// Runs a case on an embedded broker with the listeners of the Kafka for tests.
+pub fn on_secured_embedded(path: &str, case: fn(&Target)) {
+    assert_eq!(not_yet::reason(path), None, "no secured case may be missing");
+    case(&Target::embedded_secured(PATIENCE));
+}
+
+/// Runs a case on the real Kafka with TLS and SASL, if there is one.
+pub fn on_secured_kafka(case: fn(&Target)) {
+    let Some(dir) = parts::kafka_secure() else { return };
+    let text = std::fs::read_to_string(dir.join("listeners")).unwrap();
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    let listeners: BTreeMap<String, String> = pairs.map(|(name, at)| (name.into(), at.into())).collect();
+    let mut target = Target::new(listeners["PLAINTEXT"].clone(), None, PATIENCE);
+    target.secured = Some(Secured { dir, listeners });
+    let result = catch_unwind(AssertUnwindSafe(|| case(&target)));
+    target.clean_up();
+    result.unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+/// Listeners with TLS and SASL.
+#[derive(Debug)]
+struct Secured {
+    dir: PathBuf,
+    listeners: BTreeMap<String, String>,
+}
+
+/// Certificates for all embedded brokers of this process.
+fn certificates() -> &'static Path {
+    static DIR: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+        let dir = tempfile::tempdir().unwrap();
+        pelton_certificates::write_kit(dir.path()).unwrap();
+        dir
+    });
+    DIR.path()
+}
+
 impl Target {
+    /// A new embedded broker with the listeners, users and certificates of the Kafka for tests.
+    pub fn embedded_secured(patience: Duration) -> Self {
+        let (data, dir) = (tempfile::tempdir().unwrap(), certificates());
+        let files = |name: &str, client_ca: Option<&str>| TlsFiles {
+            certificate: dir.join(format!("{name}.crt")),
+            key: dir.join(format!("{name}.key")),
+            client_ca: client_ca.map(|name| dir.join(name)),
+        };
+        let (server, mutual) = (files("server", None), files("server", Some("ca.pem")));
+        let all = [
+            ("PLAINTEXT", Protocol::Plaintext, None),
+            ("SSL", Protocol::Ssl, Some(server.clone())),
+            ("SASL_PLAINTEXT", Protocol::SaslPlaintext, None),
+            ("SASL_SSL", Protocol::SaslSsl, Some(server)),
+            ("MUTUAL", Protocol::Ssl, Some(mutual)),
+            ("EXPIRED", Protocol::Ssl, Some(files("expired", None))),
+            ("ELSEWHERE", Protocol::Ssl, Some(files("elsewhere", None))),
+        ];
+        let mut options = Options::new("127.0.0.1:0", data.path());
+        let listener = |(_, protocol, tls): &(_, Protocol, Option<TlsFiles>)| Listener {
+            protocol: *protocol,
+            tls: tls.clone(),
+            ..Listener::plaintext("127.0.0.1:0")
+        };
+        options.listeners = all.iter().map(listener).collect();
+        options.session_lifetime = Some(Duration::from_secs(2));
+        let password = Password::new("alice-secret");
+        options.first_user = Some(FirstUser { name: "alice".to_owned(), password });
+        let running = serve(options).unwrap();
+        let names = all.iter().map(|(name, ..)| (*name).to_owned());
+        let listeners = names.zip(running.bootstraps().into_iter().map(|(_, at)| at)).collect();
+        let mut target = Self::new(running.bootstrap(), Some((running, data)), patience);
+        target.secured = Some(Secured { dir: dir.to_owned(), listeners });
+        target
+    }
+
     /// A new embedded broker.
     pub fn embedded(patience: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -62,7 +140,8 @@ impl Target {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         // A Kafka that stays up sees process ids again.
         let run = format!("{}-{}-{number}", std::process::id(), crate::wire::now_ms() % 1_000_000);
-        Self { bootstrap, embedded, patience, run, topics: RefCell::default() }
+        let settings = Vec::new();
+        Self { bootstrap, settings, secured: None, embedded, patience, run, topics: RefCell::default() }
     }
 
     /// Whether this is the embedded broker, for the few differences that `docs/broker.md` lists.
@@ -73,6 +152,24 @@ impl Target {
     /// `HOST:PORT`.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// What clients need to connect, beside the address.
+    pub fn settings(&self) -> &[(String, String)] {
+        &self.settings
+    }
+
+    /// The same broker through another of its listeners, with settings of clients. The target this is asked of has to stay.
+    pub fn through(&self, listener: &str, settings: &[(&str, &str)]) -> Self {
+        let secured = self.secured.as_ref().unwrap();
+        let mut target = Self::new(secured.listeners[listener].clone(), None, self.patience);
+        target.settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        target
+    }
+
+    /// A file of the certificates that `tests/infra/kafka/README.md` lists.
+    pub fn certificate(&self, name: &str) -> String {
+        self.secured.as_ref().unwrap().dir.join(name).display().to_string()
     }
 
     /// A name that no other case has.

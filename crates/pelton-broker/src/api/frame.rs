@@ -184,6 +184,11 @@ fn api_of(response: &ResponseKind) -> ApiKey {
         ResponseKind::TxnOffsetCommit(_) => ApiKey::TxnOffsetCommit,
         ResponseKind::EndTxn(_) => ApiKey::EndTxn,
         ResponseKind::WriteTxnMarkers(_) => ApiKey::WriteTxnMarkers,
+        ResponseKind::SaslHandshake(_) => ApiKey::SaslHandshake,
+        ResponseKind::SaslAuthenticate(_) => ApiKey::SaslAuthenticate,
+        ResponseKind::DescribeClientQuotas(_) => ApiKey::DescribeClientQuotas,
+        ResponseKind::DescribeUserScramCredentials(_) => ApiKey::DescribeUserScramCredentials,
+        ResponseKind::AlterUserScramCredentials(_) => ApiKey::AlterUserScramCredentials,
         _ => ApiKey::ApiVersions,
     }
 }

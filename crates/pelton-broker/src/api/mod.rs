@@ -15,6 +15,7 @@ mod produce;
 mod shape;
 mod topics;
 mod transactions;
+mod users;
 
 use std::num::NonZeroU16;
 
@@ -49,6 +50,7 @@ pub const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::SyncGroup, 0, 5),
     (ApiKey::DescribeGroups, 0, 5),
     (ApiKey::ListGroups, 0, 4),
+    (ApiKey::SaslHandshake, 0, 1),
     (ApiKey::ApiVersions, 0, 3),
     (ApiKey::CreateTopics, 2, 7),
     (ApiKey::DeleteTopics, 1, 6),
@@ -59,12 +61,16 @@ pub const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::EndTxn, 0, 3),
     (ApiKey::WriteTxnMarkers, 1, 1),
     (ApiKey::TxnOffsetCommit, 0, 3),
+    (ApiKey::SaslAuthenticate, 0, 2),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::AlterConfigs, 0, 2),
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::IncrementalAlterConfigs, 0, 1),
     (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::DescribeClientQuotas, 0, 1),
+    (ApiKey::DescribeUserScramCredentials, 0, 0),
+    (ApiKey::AlterUserScramCredentials, 0, 0),
     (ApiKey::DescribeProducers, 0, 0),
     (ApiKey::DescribeTransactions, 0, 0),
     (ApiKey::ListTransactions, 0, 1),
@@ -172,6 +178,15 @@ fn administer<S: SegmentStore>(
         RequestKind::OffsetDelete(r) => ResponseKind::OffsetDelete(groups::delete_offsets(broker, &r)),
         RequestKind::LeaveGroup(r) => ResponseKind::LeaveGroup(groups::leave(broker, &r, version, now_ms)),
         RequestKind::WriteTxnMarkers(r) => ResponseKind::WriteTxnMarkers(markers::write(broker, r, now_ms)),
+        RequestKind::DescribeClientQuotas(_) => ResponseKind::DescribeClientQuotas(users::quotas()),
+        RequestKind::DescribeUserScramCredentials(r) => {
+            ResponseKind::DescribeUserScramCredentials(users::describe(broker, r))
+        }
+        RequestKind::AlterUserScramCredentials(r) => {
+            ResponseKind::AlterUserScramCredentials(users::alter(broker, r))
+        }
+        RequestKind::SaslHandshake(_) => ResponseKind::SaslHandshake(crate::sasl::no_handshake_here()),
+        RequestKind::SaslAuthenticate(_) => ResponseKind::SaslAuthenticate(crate::sasl::no_login_here()),
         RequestKind::DescribeProducers(r) => {
             ResponseKind::DescribeProducers(introspect::describe_producers(broker, r))
         }
@@ -198,6 +213,19 @@ fn group_answer<R>(is_join: bool, turn: Result<Turn<GroupAnswer>, Code>, version
 #[must_use]
 pub fn group_response(answer: GroupAnswer, version: i16) -> ResponseKind {
     groups::response(answer, version)
+}
+
+/// What this broker speaks, to a client that named itself or did not.
+pub(crate) fn api_versions(request: &Request) -> Option<ResponseKind> {
+    match request {
+        Request::UnsupportedApiVersions { .. } => Some(metadata::unsupported_version()),
+        Request::Other { kind, version, .. } => match &**kind {
+            RequestKind::ApiVersions(r) => Some(metadata::api_versions_for(r, *version)),
+            _ => None,
+        },
+        Request::Produce { .. } => None,
+    }
+    .map(ResponseKind::ApiVersions)
 }
 
 fn response_of<R>(response: ResponseKind) -> Answer<R> {

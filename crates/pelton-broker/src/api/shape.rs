@@ -196,6 +196,14 @@ fn admin_layout(api: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::DeleteRecords => (2, const { &[array![STR, array![I32, I64]], I32] }),
         ApiKey::AlterConfigs => (2, const { &[array![I8, STR, array![STR, STR]], I8] }),
         ApiKey::IncrementalAlterConfigs => (1, const { &[array![I8, STR, array![STR, I8, STR]], I8] }),
+        ApiKey::SaslHandshake => (ANY, const { &[STR] }),
+        ApiKey::SaslAuthenticate => (2, const { &[Field(Blob, 0, ANY)] }),
+        ApiKey::DescribeClientQuotas => (1, const { &[array![STR, I8, STR], I8] }),
+        ApiKey::DescribeUserScramCredentials => (0, const { &[array![STR]] }),
+        ApiKey::AlterUserScramCredentials => {
+            const SECRET: Field = Field(Blob, 0, ANY);
+            (0, const { &[array![STR, I8], array![STR, I8, I32, SECRET, SECRET]] })
+        }
         ApiKey::DescribeProducers => (0, const { &[array![STR, INTS]] }),
         ApiKey::DescribeTransactions => (0, const { &[Field(Texts, 0, ANY)] }),
         ApiKey::ListTransactions => {

@@ -105,6 +105,8 @@ impl State {
                 self.transactions.end(id, *epoch, *commit, *at_ms);
             }
             Entry::TxnForgotten { id } => self.transactions.forget(id),
+            Entry::UserCredential { user, hash, credential } => self.users.set(user, *hash, credential),
+            Entry::UserCredentialDeleted { user, hash } => self.users.remove(user, *hash),
             Entry::TxnEnded { id } => {
                 for (group, offset, at_ms) in self.transactions.ended(id) {
                     self.groups.store(&group, [offset], (at_ms, None));
@@ -159,6 +161,7 @@ impl State {
         entries.extend(self.groups.snapshot());
         entries.extend(self.members.snapshot());
         entries.extend(self.transactions.snapshot());
+        entries.extend(self.users.snapshot());
         entries
     }
 }

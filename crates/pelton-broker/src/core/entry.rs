@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::members::StoredAssignment;
+use crate::scram::{Credential, Hash};
 
 /// One partition of one topic. A topic that is deleted and created again gets a new number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -214,6 +215,22 @@ pub enum Entry {
     TxnForgotten {
         /// Transactional id.
         id: String,
+    },
+    /// A user has this credential from here on.
+    UserCredential {
+        /// Name of the user.
+        user: String,
+        /// What it is for.
+        hash: Hash,
+        /// What is kept of the password.
+        credential: Credential,
+    },
+    /// A credential of a user is gone.
+    UserCredentialDeleted {
+        /// Name of the user.
+        user: String,
+        /// What it was for.
+        hash: Hash,
     },
     /// All markers of the transaction are in the logs; its offsets count if it committed.
     TxnEnded {

@@ -18,6 +18,7 @@ pub mod retention;
 mod state;
 mod topics;
 mod transactions;
+mod users;
 
 pub use entry::{CommittedOffset, Entry, GroupOffset, LogId, TopicConfig, TxnOwner};
 pub use offsets::Groups;
@@ -25,6 +26,7 @@ pub use partition::{AbortedRange, Admission, Isolation, Partition};
 pub use producer::ProducerInfo;
 pub use state::{State, Topic};
 pub use transactions::{Transaction, Transactions, TxnStatus, WantedMarker};
+pub use users::{Change as UserChange, Refusal as UserRefusal, Users};
 
 use crate::batch::Batch;
 

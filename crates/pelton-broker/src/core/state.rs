@@ -10,6 +10,7 @@ use super::members::{ClassicGroup, Members, Phase};
 use super::offsets::Groups;
 use super::partition::Partition;
 use super::transactions::Transactions;
+use super::users::Users;
 use crate::code::Code;
 
 /// A topic that exists.
@@ -35,6 +36,7 @@ pub struct State {
     pub(super) groups: Groups,
     pub(super) members: Members,
     pub(super) transactions: Transactions,
+    pub(super) users: Users,
 }
 
 impl State {
@@ -79,6 +81,12 @@ impl State {
     #[must_use]
     pub fn transactions(&self) -> &Transactions {
         &self.transactions
+    }
+
+    /// Users and their credentials.
+    #[must_use]
+    pub fn users(&self) -> &Users {
+        &self.users
     }
 
     /// Finds a partition by its name on the wire.

@@ -1,6 +1,6 @@
 //! What the threads of a server share: the broker, who waits for what, and which connections there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::budget::Budget;
 use super::{Fsync, Options};
-use crate::api::{Address, FetchPlan, FetchPlanner};
+use crate::api::{FetchPlan, FetchPlanner};
 use crate::broker::Broker;
 use crate::core::LogId;
 use crate::core::members::{GroupAnswer, Ticket};
@@ -63,6 +63,8 @@ impl Waiter {
 struct Connections {
     next: u64,
     open: HashMap<u64, Arc<TcpStream>>,
+    /// Those that have not shaken hands or logged in yet, the oldest first.
+    outside: BTreeSet<u64>,
 }
 
 /// See the module.
@@ -80,13 +82,14 @@ pub(super) struct Shared {
     pub request_memory: Budget,
     /// What answers to fetches may take while they are sent.
     pub answer_memory: Budget,
-    pub address: Address,
+    /// See [`crate::sasl::Facts`].
+    pub secret: [u8; 32],
     pub options: Options,
     pub stats: Arc<Stats>,
 }
 
 impl Shared {
-    pub fn new(broker: Broker<FileStore>, address: Address, options: Options) -> Self {
+    pub fn new(broker: Broker<FileStore>, secret: [u8; 32], options: Options) -> Self {
         Self {
             inner: Mutex::new(Inner { broker, waiting: HashMap::new(), queued: HashMap::new() }),
             connections: Mutex::default(),
@@ -96,7 +99,7 @@ impl Shared {
             is_stopping: AtomicBool::new(false),
             request_memory: Budget::new(options.max_pending_bytes),
             answer_memory: Budget::new(options.max_pending_bytes),
-            address,
+            secret,
             options,
             stats: Arc::default(),
         }
@@ -221,8 +224,9 @@ impl Shared {
 
     // ---- connections ----
 
-    /// Registers a connection; `None` if there are too many.
-    pub fn admit(self: &Arc<Self>, stream: &Arc<TcpStream>) -> Option<ConnectionGuard> {
+    /// Registers a connection; `None` if there are too many. It may have to do something before it counts as in: of
+    /// those that have not, the oldest is closed when there are too many.
+    pub fn admit(self: &Arc<Self>, stream: &Arc<TcpStream>, is_outside: bool) -> Option<ConnectionGuard> {
         let mut connections = lock(&self.connections);
         if connections.open.len() >= self.options.max_connections || self.is_stopping() {
             return None;
@@ -230,6 +234,15 @@ impl Shared {
         let number = connections.next;
         connections.next += 1;
         connections.open.insert(number, Arc::clone(stream));
+        if is_outside {
+            connections.outside.insert(number);
+        }
+        if connections.outside.len() > self.options.max_handshakes
+            && let Some(oldest) = connections.outside.pop_first()
+            && let Some(stream) = connections.open.get(&oldest)
+        {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
         Some(ConnectionGuard { shared: Arc::clone(self), number })
     }
 
@@ -270,10 +283,20 @@ pub(super) struct ConnectionGuard {
     number: u64,
 }
 
+impl ConnectionGuard {
+    /// It did what it had to before its first request.
+    pub fn enter(&self) {
+        lock(&self.shared.connections).outside.remove(&self.number);
+    }
+}
+
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         add(&self.shared.stats.connections_closed, 1);
-        lock(&self.shared.connections).open.remove(&self.number);
+        let mut connections = lock(&self.shared.connections);
+        connections.open.remove(&self.number);
+        connections.outside.remove(&self.number);
+        drop(connections);
         self.shared.connection_ended.notify_all();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pelton_broker::server::{Options, Running, serve};
+use pelton_broker::server::{Listener, Options, Running, serve};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -46,8 +46,8 @@ impl Broker {
     /// The same on the port clients know.
     pub fn restart_on(&mut self, port: u16) {
         drop(self.running.take());
-        let listen = format!("127.0.0.1:{port}");
-        self.running = Some(serve_again(&Options { listen, ..self.options() }));
+        let listeners = vec![Listener::plaintext(format!("127.0.0.1:{port}"))];
+        self.running = Some(serve_again(&Options { listeners, ..self.options() }));
     }
 
     pub fn config(&self) -> ClientConfig {

@@ -7,10 +7,14 @@ pub enum Type {
     Address,
     /// One or more `host:port`, by commas.
     Bootstrap,
+    /// One or more `host:port` by commas, each with or without a protocol: `SASL_SSL://host:port`.
+    Listeners,
     /// `http://host:port` or `https://host:port`.
     Url,
     /// A path of a directory.
     Directory,
+    /// A path of a file.
+    File,
     /// Any text.
     Text,
     /// A whole number from 1 to 65,536.
@@ -50,7 +54,44 @@ pub const KEYS: &[Key] = &[
         "pelton-data/broker",
         "where the development queue keeps its logs",
     ),
-    key("broker.listen", Type::Address, "127.0.0.1:9092", "where the development queue listens"),
+    key(
+        "broker.advertised",
+        Type::Listeners,
+        "",
+        "what clients of the development queue are told to connect to; unset: where it listens",
+    ),
+    key(
+        "broker.allowUnsecured",
+        Type::Choice(&["false", "true"]),
+        "false",
+        "whether the development queue may listen beyond this machine without TLS and login",
+    ),
+    // Secret although it names a place only: somebody will put the password here.
+    Key {
+        secret: true,
+        ..key(
+            "broker.firstUser",
+            Type::Text,
+            "",
+            "a user for the first start, `NAME=env:VARIABLE` or `NAME=file:PATH` of the password",
+        )
+    },
+    key("broker.listen", Type::Listeners, "127.0.0.1:9092", "where the development queue listens"),
+    key(
+        "broker.sasl.mechanisms",
+        Type::Text,
+        "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+        "how clients may log in to the development queue",
+    ),
+    key(
+        "broker.sasl.sessionLifetime",
+        Type::Duration,
+        "",
+        "how long a login counts; unset: as long as the connection",
+    ),
+    key("broker.tls.certificate", Type::File, "", "PEM of the development queue's certificate and its chain"),
+    key("broker.tls.clientCa", Type::File, "", "PEM of authorities; set: clients need a certificate of one"),
+    key("broker.tls.key", Type::File, "", "PEM of the certificate's private key"),
     key("broker.http", Type::Address, "127.0.0.1:7464", "health and metrics of the development queue"),
     key(
         "coordinator.dataDir",

@@ -191,8 +191,9 @@ fn expected(kind: Type) -> String {
     match kind {
         Type::Address => "an address such as `127.0.0.1:7461`".to_owned(),
         Type::Bootstrap => "addresses such as `kafka-1:9092,kafka-2:9092`".to_owned(),
+        Type::Listeners => "listeners such as `127.0.0.1:9092,SASL_SSL://0.0.0.0:9093`".to_owned(),
         Type::Url => "a URL such as `http://127.0.0.1:7461`".to_owned(),
-        Type::Directory => "a path".to_owned(),
+        Type::Directory | Type::File => "a path".to_owned(),
         Type::Text => "a text".to_owned(),
         Type::Count => "a whole number from 1 to 65536".to_owned(),
         Type::Duration => "a duration such as `10s`".to_owned(),
@@ -209,9 +210,10 @@ fn check(key: &Key, text: &str) -> Result<(), String> {
     };
     let fine = match key.kind {
         Type::Text => true,
-        Type::Directory => !text.is_empty(),
+        Type::Directory | Type::File => !text.is_empty(),
         Type::Address => is_address(text),
         Type::Bootstrap => text.split(',').all(|one| is_address(one.trim())),
+        Type::Listeners => text.split(',').all(is_listener),
         Type::Url => is_url(text),
         Type::Count => text.parse::<u32>().is_ok_and(|n| (1..=65_536).contains(&n)),
         Type::Duration => return parse_duration(text).map(|_| ()),
@@ -219,6 +221,11 @@ fn check(key: &Key, text: &str) -> Result<(), String> {
         Type::Choice(choices) => choices.contains(&text),
     };
     if fine { Ok(()) } else { Err(wrong()) }
+}
+
+/// An address, after a protocol or without one. Which protocols there are is the queue's to say.
+fn is_listener(text: &str) -> bool {
+    is_address(text.trim().split_once("://").map_or(text.trim(), |(_, address)| address))
 }
 
 /// `host:port`, `[v6]:port`.

@@ -115,8 +115,24 @@ pub struct WorkerSettings {
 /// Settings of the development queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerSettings {
-    /// Where it listens, `host:port`.
+    /// Where it listens, `host:port` or `PROTOCOL://host:port` by commas.
     pub listen: String,
+    /// What clients are told to connect to, in the same form; `None`: where it listens.
+    pub advertised: Option<String>,
+    /// Whether it may listen beyond this machine without TLS and login.
+    pub allow_unsecured: bool,
+    /// `NAME=env:VARIABLE` or `NAME=file:PATH`.
+    pub first_user: Option<String>,
+    /// How clients may log in, by commas.
+    pub sasl_mechanisms: String,
+    /// How long a login counts; `None`: as long as the connection.
+    pub session_lifetime: Option<Duration>,
+    /// Certificate, PEM.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Authorities of clients, PEM; `None`: clients need no certificate.
+    pub tls_client_ca: Option<PathBuf>,
     /// Where HTTP listens, `host:port`.
     pub http: String,
     /// Where its logs are.
@@ -221,6 +237,15 @@ impl Settings {
             },
             broker: BrokerSettings {
                 listen: text("broker.listen"),
+                advertised: some("broker.advertised"),
+                allow_unsecured: text("broker.allowUnsecured") == "true",
+                first_user: some("broker.firstUser"),
+                sasl_mechanisms: text("broker.sasl.mechanisms"),
+                session_lifetime: some("broker.sasl.sessionLifetime")
+                    .and_then(|text| crate::units::parse_duration(&text).ok()),
+                tls_certificate: some("broker.tls.certificate").map(PathBuf::from),
+                tls_key: some("broker.tls.key").map(PathBuf::from),
+                tls_client_ca: some("broker.tls.clientCa").map(PathBuf::from),
                 http: text("broker.http"),
                 data_dir: path("broker.dataDir"),
             },

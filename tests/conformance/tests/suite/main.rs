@@ -5,11 +5,14 @@ mod admin;
 mod expiry;
 mod fencing;
 mod groups;
+mod java_logins;
 mod kcat;
+mod logins;
 mod markers;
 mod offsets;
 mod produce;
 mod robustness;
+mod secured;
 mod settings;
 mod streams;
 mod tools;
@@ -46,8 +49,11 @@ fn all() -> Vec<&'static str> {
         markers::CASES,
         offsets::CASES,
         produce::CASES,
+        java_logins::CASES,
+        logins::CASES,
         robustness::CASES,
         settings::CASES,
+        secured::CASES,
         streams::CASES,
         tools::CASES,
         transactions::CASES,

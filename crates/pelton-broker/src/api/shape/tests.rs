@@ -43,6 +43,42 @@ fn t(text: &'static str) -> TopicName {
     TopicName(s(text))
 }
 
+fn sasl_sample(api: ApiKey) -> RequestKind {
+    if api == ApiKey::SaslHandshake {
+        return RequestKind::SaslHandshake(SaslHandshakeRequest::default().with_mechanism(s("PLAIN")));
+    }
+    let token = Bytes::from_static(b"token");
+    RequestKind::SaslAuthenticate(SaslAuthenticateRequest::default().with_auth_bytes(token))
+}
+
+fn users_sample(api: ApiKey) -> RequestKind {
+    use alter_user_scram_credentials_request::{ScramCredentialDeletion, ScramCredentialUpsertion};
+    match api {
+        ApiKey::DescribeClientQuotas => {
+            let component =
+                describe_client_quotas_request::ComponentData::default().with_entity_type(s("user"));
+            let request = DescribeClientQuotasRequest::default();
+            RequestKind::DescribeClientQuotas(request.with_components(vec![component; 2]))
+        }
+        ApiKey::DescribeUserScramCredentials => {
+            let user = describe_user_scram_credentials_request::UserName::default().with_name(s("u"));
+            let request = DescribeUserScramCredentialsRequest::default();
+            RequestKind::DescribeUserScramCredentials(request.with_users(Some(vec![user; 2])))
+        }
+        _ => {
+            let deletion = ScramCredentialDeletion::default().with_name(s("u"));
+            let bytes = Bytes::from_static(b"bytes");
+            let upsertion = ScramCredentialUpsertion::default().with_name(s("u"));
+            let upsertion = upsertion.with_salt(bytes.clone()).with_salted_password(bytes);
+            RequestKind::AlterUserScramCredentials(
+                AlterUserScramCredentialsRequest::default()
+                    .with_deletions(vec![deletion; 2])
+                    .with_upsertions(vec![upsertion; 2]),
+            )
+        }
+    }
+}
+
 /// A request with something in every list. Fields that `version` does not know stay at their defaults.
 #[allow(clippy::too_many_lines)] // one arm per request
 fn sample(api: ApiKey, version: i16) -> RequestKind {
@@ -236,6 +272,10 @@ fn sample(api: ApiKey, version: i16) -> RequestKind {
             let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource; 2]);
             RequestKind::IncrementalAlterConfigs(request)
         }
+        ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => sasl_sample(api),
+        ApiKey::DescribeClientQuotas
+        | ApiKey::DescribeUserScramCredentials
+        | ApiKey::AlterUserScramCredentials => users_sample(api),
         ApiKey::DescribeProducers => {
             let topic = describe_producers_request::TopicRequest::default()
                 .with_name(t("abc"))
