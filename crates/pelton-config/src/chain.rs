@@ -1,11 +1,14 @@
 //! From a spec to a graph: which node reads which output, in an order that can be run.
 
 use crate::{
-    document::{Input, PipelineSpec},
+    document::{DECODE, Input, OperatorDef, PipelineSpec, SourceDef},
     suggest,
 };
-use pelton_sdk::{BuildContext, OperatorShape, OptionError, Registry};
-use std::collections::{BTreeMap, BTreeSet};
+use pelton_sdk::{BuildContext, OperatorShape, OptionError, Registry, types::RecordSchema};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Mistakes after which no more references are looked at: nobody reads more, and finding near words takes time.
 const MOST_ERRORS: usize = 200;
@@ -94,26 +97,83 @@ pub struct ChainError {
     pub hint: Option<String>,
 }
 
+/// Operators so that each comes after those it reads; those of a circle come last, as they stand.
+pub(crate) fn order_of(operators: &[OperatorDef]) -> Vec<usize> {
+    let names: BTreeMap<&str, usize> =
+        operators.iter().enumerate().rev().map(|(at, operator)| (operator.name.as_str(), at)).collect();
+    let mut done = vec![false; operators.len()];
+    let mut order = Vec::with_capacity(operators.len());
+    loop {
+        let before = order.len();
+        for (at, operator) in operators.iter().enumerate() {
+            let waits = match operator.inputs.as_slice() {
+                [] => at > 0 && !done[at - 1],
+                inputs => inputs.iter().any(|i| names.get(i.node.as_str()).is_some_and(|&on| !done[on])),
+            };
+            if !done[at] && !waits {
+                done[at] = true;
+                order.push(at);
+            }
+        }
+        if order.len() == before {
+            order.extend((0..operators.len()).filter(|&at| !done[at]));
+            return order;
+        }
+    }
+}
+
+/// What is known of the records that an operator reads: what holds for those of all its inputs.
+pub(crate) fn input_of(
+    operators: &[OperatorDef],
+    at: usize,
+    sources: &BTreeMap<String, Option<Arc<RecordSchema>>>,
+    shapes: &[Option<OperatorShape>],
+) -> Option<Arc<RecordSchema>> {
+    let output = |at: usize| shapes.get(at)?.as_ref()?.output.clone();
+    let named = |name: &str| match sources.get(name) {
+        Some(schema) => schema.clone(),
+        None => output(operators.iter().position(|operator| operator.name == name)?),
+    };
+    let inputs: Vec<Option<Arc<RecordSchema>>> = match operators[at].inputs.as_slice() {
+        [] if at > 0 => vec![output(at - 1)],
+        [] => sources.values().cloned().collect(),
+        inputs => inputs.iter().map(|input| named(&input.node)).collect(),
+    };
+    let mut inputs = inputs.into_iter();
+    let first = inputs.next()??;
+    inputs.try_fold(first, |known, other| {
+        let other = other?;
+        Some(if known == other { known } else { Arc::new(known.union(&other)) })
+    })
+}
+
 /// Shapes of a spec's operators, in its order. Errors carry the operator's index.
 pub fn shapes(
     spec: &PipelineSpec,
     registry: &Registry,
     context: &BuildContext,
 ) -> Result<Vec<OperatorShape>, Vec<(usize, OptionError)>> {
-    let mut shapes = Vec::with_capacity(spec.operators.len());
+    let schema = |source: &SourceDef| {
+        let decode = registry.find_operator(DECODE)?;
+        decode.check(&source.step()?, context).ok()?.output
+    };
+    let sources = spec.sources.iter().map(|(name, source)| (name.clone(), schema(source))).collect();
+    let mut shapes = vec![None; spec.operators.len()];
     let mut wrong = Vec::new();
-    for (index, operator) in spec.operators.iter().enumerate() {
+    for index in order_of(&spec.operators) {
+        let operator = &spec.operators[index];
+        let context = context.with_input(input_of(&spec.operators, index, &sources, &shapes));
         match registry.find_operator(&operator.kind) {
             None => {
                 wrong.push((index, OptionError::at("", format!("there is no operator `{}`", operator.kind))))
             }
-            Some(factory) => match factory.check(&operator.options, context) {
-                Ok(shape) => shapes.push(shape),
+            Some(factory) => match factory.check(&operator.options, &context) {
+                Ok(shape) => shapes[index] = Some(shape),
                 Err(errors) => wrong.extend(errors.into_iter().map(|e| (index, e))),
             },
         }
     }
-    if wrong.is_empty() { Ok(shapes) } else { Err(wrong) }
+    if wrong.is_empty() { Ok(shapes.into_iter().flatten().collect()) } else { Err(wrong) }
 }
 
 /// The graph of a spec that was checked before: shapes from the registry, then [`resolve`].

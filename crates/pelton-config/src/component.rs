@@ -129,6 +129,20 @@ pub(crate) fn component(
     Some(Found { name: key.name.clone(), options, shape, topics })
 }
 
+/// Check options that stand at a source or a sink and are those of an operator.
+pub(crate) fn check_step(
+    problems: &mut Problems,
+    components: Option<Components<'_>>,
+    owner: &str,
+    operator: &str,
+    node: &Node,
+    options: &Value,
+) -> Option<OperatorShape> {
+    let components = components?;
+    let checked = components.registry.find_operator(operator)?.check(options, components.context);
+    checked.map_err(|errors| options::note_errors(components.text, node, errors, owner, problems)).ok()
+}
+
 /// The component's own checks, which know what a schema cannot say.
 fn ask_component(
     problems: &mut Problems,

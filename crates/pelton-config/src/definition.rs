@@ -11,9 +11,9 @@ use crate::{
     units::parse_duration,
     yaml::{Data, Node},
 };
-use pelton_sdk::{BuildContext, OperatorShape, Registry};
+use pelton_sdk::{BuildContext, OperatorShape, Registry, types::RecordSchema};
 use serde_json::Value;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Most tasks of a stage.
 const MOST_TASKS: u64 = 10_000;
@@ -23,12 +23,12 @@ const COMMIT_INTERVALS: [Duration; 2] = [Duration::from_millis(10), Duration::fr
 /// Keys of the envelope.
 pub(crate) const DOCUMENT_KEYS: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
 pub(crate) const METADATA_KEYS: [&str; 3] = ["name", "namespace", "labels"];
-pub(crate) const SPEC_KEYS: [&str; 7] =
-    ["delivery", "commitInterval", "tasks", "sources", "operators", "sinks", "onError"];
+pub(crate) const SPEC_KEYS: [&str; 8] =
+    ["delivery", "commitInterval", "tasks", "sources", "operators", "sinks", "onError", "tests"];
 /// Keys beside the component's.
-pub(crate) const SOURCE_KEYS: [&str; 2] = ["decode", "key"];
+pub(crate) const SOURCE_KEYS: [&str; 3] = ["decode", "schema", "key"];
 pub(crate) const OPERATOR_KEYS: [&str; 2] = ["name", "inputs"];
-pub(crate) const SINK_KEYS: [&str; 2] = ["inputs", "key"];
+pub(crate) const SINK_KEYS: [&str; 3] = ["inputs", "key", "encode"];
 
 /// What a definition is checked against.
 #[derive(Clone, Copy)]
@@ -45,6 +45,8 @@ pub(crate) struct Definition<'a> {
     pub components: Option<Components<'a>>,
     pub(crate) places: Places,
     pub(crate) shapes: Vec<Option<OperatorShape>>,
+    /// What is known of the records of each source.
+    pub(crate) schemas: BTreeMap<String, Option<Arc<RecordSchema>>>,
     /// Names and references were read in full, so that the chain can be looked at.
     pub(crate) connected: bool,
     /// Topics that are read, by name.
@@ -68,6 +70,7 @@ impl<'a> Definition<'a> {
             components,
             places: Places::default(),
             shapes: Vec::new(),
+            schemas: BTreeMap::new(),
             connected: true,
             read: BTreeMap::new(),
             written: Vec::new(),
@@ -161,7 +164,7 @@ impl<'a> Definition<'a> {
 
     fn spec(&mut self, node: &Node) -> Option<PipelineSpec> {
         let fields = self.problems.fields(node, "`spec`", &SPEC_KEYS)?;
-        let spec = PipelineSpec {
+        let mut spec = PipelineSpec {
             delivery: fields.get("delivery").and_then(|n| self.delivery(n)).unwrap_or_default(),
             commit_interval: fields
                 .get("commitInterval")
@@ -172,7 +175,12 @@ impl<'a> Definition<'a> {
             operators: fields.get("operators").map(|n| self.operators(n)).unwrap_or_default(),
             sinks: self.sinks(&fields),
             on_error: fields.get("onError").and_then(|n| self.on_error(n)).unwrap_or_default(),
+            tests: Vec::new(),
         };
+        if let Some(node) = fields.get("tests") {
+            let operators: Vec<String> = spec.operators.iter().map(|o| o.name.clone()).collect();
+            spec.tests = self.tests(node, &operators);
+        }
         self.loops();
         if self.connected && !spec.sources.is_empty() && !spec.sinks.is_empty() {
             self.chain(&spec);
@@ -241,7 +249,7 @@ impl<'a> Definition<'a> {
             return None;
         };
         let entries = self.problems.mapping(node, "`deadLetter`")?;
-        let found = self.component(Role::DeadLetter, "`deadLetter`", node.place, &entries, &[])?;
+        let found = self.component(Role::DeadLetter, "`deadLetter`", node.place, &entries, &[], None)?;
         self.written.extend(found.topics);
         Some(OnError { dead_letter: Some(EndDef { connector: found.name, options: found.options }) })
     }

@@ -1,7 +1,8 @@
 //! What a definition file says, as types.
 
+use crate::tests::TestDef;
 use pelton_types::PipelineName;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -108,27 +109,16 @@ pub struct PipelineSpec {
     pub sinks: BTreeMap<String, SinkDef>,
     /// What becomes of a record that cannot be processed.
     pub on_error: OnError,
+    /// Its tests: for `pelton test` only, neither sent nor stored.
+    pub tests: Vec<TestDef>,
 }
 
-/// How a source's values are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Decode {
-    /// A JSON text.
-    #[default]
-    Json,
-    /// Bytes as they are.
-    Bytes,
-}
-
-impl Decode {
-    /// As in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Decode::Json => "json",
-            Decode::Bytes => "bytes",
-        }
-    }
-}
+/// The operator that reads the values of a source; its `format` is the source's `decode`.
+pub const DECODE: &str = "decode";
+/// The operator that writes the values of a sink.
+pub const ENCODE: &str = "encode";
+/// Forms that are what they are: nothing is done for them.
+const PLAIN: [&str; 2] = ["json", "bytes"];
 
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,10 +127,28 @@ pub struct SourceDef {
     pub connector: String,
     /// The value under that key.
     pub options: Value,
-    /// How values are read.
-    pub decode: Decode,
+    /// How values are read: a word such as `json`, or one with its options.
+    pub decode: Value,
+    /// Fields with their types, as they are written.
+    pub schema: Option<Value>,
     /// The user's word that the record key is this field: a path such as `.customer`.
     pub key: Option<String>,
+}
+
+impl SourceDef {
+    /// Options of the [`DECODE`] operator that stands behind this source; `None`: values pass as they are.
+    pub fn step(&self) -> Option<Value> {
+        decode_step(&self.decode, self.schema.as_ref())
+    }
+}
+
+pub(crate) fn decode_step(decode: &Value, schema: Option<&Value>) -> Option<Value> {
+    let plain = decode.as_str().is_some_and(|form| PLAIN.contains(&form));
+    match schema {
+        None if plain => None,
+        None => Some(json!({ "format": decode })),
+        Some(schema) => Some(json!({ "format": decode, "schema": schema })),
+    }
 }
 
 /// One step of the chain.
@@ -167,6 +175,16 @@ pub struct SinkDef {
     pub inputs: Vec<Input>,
     /// The record key is set from this field: a path such as `.id`.
     pub key: Option<String>,
+    /// How values are written: a word such as `json`, or one with its options.
+    pub encode: Option<Value>,
+}
+
+impl SinkDef {
+    /// Options of the [`ENCODE`] operator that stands before this sink; `None`: values pass as they are.
+    pub fn step(&self) -> Option<Value> {
+        let plain = |form: &Value| form.as_str().is_some_and(|form| PLAIN.contains(&form));
+        self.encode.clone().filter(|form| !plain(form))
+    }
 }
 
 /// A name in `inputs`: `large`, or `route.errors` for one port of an operator.

@@ -45,7 +45,8 @@ fn spec_json(spec: &PipelineSpec) -> Value {
 
 fn source_json(source: &SourceDef) -> Value {
     let mut out = Map::from_iter([(source.connector.clone(), source.options.clone())]);
-    out.insert("decode".to_owned(), json!(source.decode.as_str()));
+    out.insert("decode".to_owned(), source.decode.clone());
+    out.extend(source.schema.iter().map(|schema| ("schema".to_owned(), schema.clone())));
     out.extend(source.key.iter().map(|key| ("key".to_owned(), json!(key))));
     Value::Object(out)
 }
@@ -60,6 +61,7 @@ fn operator_json(operator: &OperatorDef) -> Value {
 fn sink_json(sink: &SinkDef) -> Value {
     let mut out = Map::from_iter([(sink.connector.clone(), sink.options.clone())]);
     out.extend(inputs_json(&sink.inputs));
+    out.extend(sink.encode.iter().map(|form| ("encode".to_owned(), form.clone())));
     out.extend(sink.key.iter().map(|key| ("key".to_owned(), json!(key))));
     Value::Object(out)
 }

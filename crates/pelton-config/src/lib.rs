@@ -5,6 +5,7 @@
 //! * [`parse`]: a definition file to checked [`Document`]s; [`to_json`] and [`from_json`]: their form on the wire and
 //!   in the store; [`diff`]: what a new revision changes; [`schema`]: the JSON Schema that editors use;
 //! * [`chain`]: which node of a pipeline reads which;
+//! * [`tests`]: what a pipeline's own tests say;
 //! * [`settings`]: what a coordinator, a worker or a broker runs with, and where each value came from.
 //!
 //! Pure: files and environment come in as arguments.
@@ -24,12 +25,13 @@ pub mod settings;
 mod span;
 mod substitute;
 mod suggest;
+pub mod tests;
 pub mod units;
 mod yaml;
 
 pub use document::{
-    API_VERSION, DEFAULT_COMMIT_INTERVAL, DEFAULT_NAMESPACE, Decode, Delivery, Document, EndDef, Input,
-    KAFKA, Kind, Metadata, OnError, OperatorDef, PipelineSpec, SinkDef, SourceDef, Topics,
+    API_VERSION, DECODE, DEFAULT_COMMIT_INTERVAL, DEFAULT_NAMESPACE, Delivery, Document, ENCODE, EndDef,
+    Input, KAFKA, Kind, Metadata, OnError, OperatorDef, PipelineSpec, SinkDef, SourceDef, Topics,
 };
 pub use json::{diff, from_json, to_json};
 pub use problem::{Place, Problem, Report};

@@ -2,16 +2,17 @@
 
 use crate::{
     chain,
-    component::{Found, Role, component},
-    definition::{Definition, OPERATOR_KEYS, SINK_KEYS, SOURCE_KEYS},
-    document::{Decode, Input, OperatorDef, PipelineSpec, SinkDef, SourceDef},
+    component::{Found, Role, check_step, component},
+    definition::{Components, Definition, OPERATOR_KEYS, SINK_KEYS, SOURCE_KEYS},
+    document::{DECODE, ENCODE, Input, OperatorDef, PipelineSpec, SinkDef, SourceDef, decode_step},
     path::is_path,
     problem::Place,
     reader::{Fields, Rule},
     yaml::{Data, Key, Node},
 };
+use pelton_sdk::types::RecordSchema;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Most sources, operators or sinks of a pipeline.
 const MOST_NODES: usize = 1000;
@@ -24,14 +25,12 @@ impl Definition<'_> {
             let owner = format!("source `{}`", key.name);
             let Some(entries) = self.problems.mapping(node, &owner) else { continue };
             let of = |name: &str| entries.iter().find(|(k, _)| k.name == name).map(|(_, n)| *n);
-            let decode = of("decode").and_then(|node| {
-                let known = [Decode::Json, Decode::Bytes].map(|d| (d.as_str(), d));
-                self.problems.choice(node, "`decode`", &known)
-            });
             let path = of("key").and_then(|node| self.path(node));
-            if let Some(found) = self.component(Role::Source, &owner, key.place, &entries, &SOURCE_KEYS) {
-                let decode = decode.unwrap_or_default();
-                let source = SourceDef { connector: found.name, options: found.options, decode, key: path };
+            let (decode, schema) = self.decoding(&owner, &key.name, of("decode"), of("schema"));
+            if let Some(found) = self.component(Role::Source, &owner, key.place, &entries, &SOURCE_KEYS, None)
+            {
+                let options = found.options;
+                let source = SourceDef { connector: found.name, options, decode, schema, key: path };
                 for (topic, place) in found.topics {
                     self.read.entry(topic).or_insert(place);
                 }
@@ -39,6 +38,29 @@ impl Definition<'_> {
             }
         }
         sources
+    }
+
+    /// `decode` and `schema` of a source, checked as options of the operator that carries them out.
+    fn decoding(
+        &mut self,
+        owner: &str,
+        source: &str,
+        decode: Option<&Node>,
+        schema: Option<&Node>,
+    ) -> (Value, Option<Value>) {
+        let value = decode.map_or_else(|| Value::from("json"), Node::to_value);
+        let written = schema.map(Node::to_value);
+        if let Some(step) = decode_step(&value, written.as_ref()) {
+            let part = |name: &str, node: Option<&Node>| {
+                node.map(|node| (Key { name: name.to_owned(), place: node.place }, node.clone()))
+            };
+            let entries = [part("format", decode), part("schema", schema)].into_iter().flatten().collect();
+            let place = decode.or(schema).map(|node| node.place).unwrap_or_default();
+            let node = Node { place, source: None, data: Data::Mapping(entries) };
+            let shape = check_step(self.problems, self.components, owner, DECODE, &node, &step);
+            self.schemas.insert(source.to_owned(), shape.and_then(|shape| shape.output));
+        }
+        (value, written)
     }
 
     pub(crate) fn sinks(&mut self, fields: &Fields<'_>) -> BTreeMap<String, SinkDef> {
@@ -50,13 +72,19 @@ impl Definition<'_> {
             let (inputs, places) = of("inputs").map(|node| self.inputs(node)).unwrap_or_default();
             self.places.sinks.insert(key.name.clone(), places);
             let path = of("key").and_then(|node| self.path(node));
-            let Some(found) = self.component(Role::Sink, &owner, key.place, &entries, &SINK_KEYS) else {
+            let encode = of("encode").map(|node| {
+                let form = node.to_value();
+                check_step(self.problems, self.components, &owner, ENCODE, node, &form);
+                form
+            });
+            let Some(found) = self.component(Role::Sink, &owner, key.place, &entries, &SINK_KEYS, None)
+            else {
                 continue;
             };
             self.written.extend(found.topics);
             sinks.insert(
                 key.name.clone(),
-                SinkDef { connector: found.name, options: found.options, inputs, key: path },
+                SinkDef { connector: found.name, options: found.options, inputs, key: path, encode },
             );
         }
         sinks
@@ -110,24 +138,57 @@ impl Definition<'_> {
             return Vec::new();
         }
         let mut seen = BTreeMap::new();
-        items.iter().filter_map(|item| self.operator(item, &mut seen)).collect()
+        let named: Vec<_> = items.iter().filter_map(|item| self.begin_operator(item, &mut seen)).collect();
+        self.shapes = vec![None; named.len()];
+        let mut defs: Vec<OperatorDef> = named
+            .iter()
+            .map(|(name, inputs, _)| OperatorDef {
+                name: name.clone().unwrap_or_default(),
+                kind: String::new(),
+                options: Value::Null,
+                inputs: inputs.clone(),
+            })
+            .collect();
+        // In the order of the chain, so that each is checked against what is known of its records.
+        for at in chain::order_of(&defs) {
+            let (name, _, item) = &named[at];
+            let owner = name.as_ref().map_or("the operator".to_owned(), |name| format!("operator `{name}`"));
+            let entries = Self::kept(item);
+            let input = chain::input_of(&defs, at, &self.schemas, &self.shapes);
+            let found = self.component(Role::Operator, &owner, item.place, &entries, &OPERATOR_KEYS, input);
+            if let Some(Found { name, options, shape, .. }) = found {
+                defs[at].kind = name;
+                defs[at].options = options;
+                self.shapes[at] = shape;
+            }
+        }
+        defs
     }
 
-    fn operator(&mut self, node: &Node, seen: &mut BTreeMap<String, Place>) -> Option<OperatorDef> {
+    /// Entries of a mapping whose doubles were noted before.
+    fn kept(node: &Node) -> Vec<(&Key, &Node)> {
+        let Data::Mapping(entries) = &node.data else { return Vec::new() };
+        let first = |at: usize, key: &Key| !entries[..at].iter().any(|(other, _)| other.name == key.name);
+        let kept = entries.iter().enumerate().filter(|(at, (key, _))| first(*at, key));
+        kept.map(|(_, (key, node))| (key, node)).collect()
+    }
+
+    /// Name and inputs of an operator.
+    fn begin_operator<'n>(
+        &mut self,
+        node: &'n Node,
+        seen: &mut BTreeMap<String, Place>,
+    ) -> Option<(Option<String>, Vec<Input>, &'n Node)> {
         let Some(entries) = self.problems.mapping(node, "the operator") else {
             self.connected = false;
             return None;
         };
         let of = |name: &str| entries.iter().find(|(k, _)| k.name == name).map(|(_, n)| *n);
         let name = self.operator_name(node, of("name"), seen);
-        let owner = name.as_ref().map_or("the operator".to_owned(), |name| format!("operator `{name}`"));
         let (inputs, places) = of("inputs").map(|node| self.inputs(node)).unwrap_or_default();
         self.places.operators.push((of("name").map_or(node.place, |n| n.place), places));
         self.connected &= name.is_some();
-        let found = self.component(Role::Operator, &owner, node.place, &entries, &OPERATOR_KEYS);
-        let (kind, options, shape) = found.map(|f| (f.name, f.options, f.shape)).unwrap_or_default();
-        self.shapes.push(shape);
-        Some(OperatorDef { name: name.unwrap_or_default(), kind, options, inputs })
+        Some((name, inputs, node))
     }
 
     fn operator_name(
@@ -205,8 +266,12 @@ impl Definition<'_> {
         place: Place,
         entries: &[(&Key, &Node)],
         common: &[&str],
+        input: Option<Arc<RecordSchema>>,
     ) -> Option<Found> {
-        component(self.problems, self.components, role, owner, place, entries, common)
+        let context = self.components.map(|c| c.context.with_input(input));
+        let components =
+            self.components.zip(context.as_ref()).map(|(c, context)| Components { context, ..c });
+        component(self.problems, components, role, owner, place, entries, common)
     }
 
     /// What a pipeline writes must not come back into it.

@@ -67,7 +67,7 @@ fn note(schema: &Value, node: &Node, error: &ValidationError<'_>, owner: Owner<'
             match nearest_branch(context, &pointer) {
                 Some(branch) => branch.iter().for_each(|e| note(schema, node, e, owner, problems)),
                 None => {
-                    let words: Vec<&str> = context.iter().flatten().filter_map(constant).collect();
+                    let words: Vec<&str> = context.iter().flatten().flat_map(words).collect();
                     let types = context.iter().flatten().filter_map(|e| wanted_type(e, &pointer));
                     let wanted = match words.is_empty() {
                         true => types.collect::<Vec<_>>().join(" or "),
@@ -228,6 +228,17 @@ fn constant<'e>(error: &'e ValidationError<'_>) -> Option<&'e str> {
     match error.kind() {
         ValidationErrorKind::Constant { expected_value } => expected_value.as_str(),
         _ => None,
+    }
+}
+
+/// The words that a value might have been.
+fn words<'e>(error: &'e ValidationError<'_>) -> Vec<&'e str> {
+    match error.kind() {
+        ValidationErrorKind::Constant { expected_value } => expected_value.as_str().into_iter().collect(),
+        ValidationErrorKind::Enum { options } => {
+            options.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

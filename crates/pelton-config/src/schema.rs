@@ -2,7 +2,7 @@
 
 use crate::{
     component::Role,
-    document::{API_VERSION, DEFAULT_NAMESPACE, Decode, Delivery},
+    document::{API_VERSION, DECODE, DEFAULT_NAMESPACE, Delivery, ENCODE},
     path::path_schema,
 };
 use pelton_sdk::Registry;
@@ -47,14 +47,19 @@ pub fn schema(registry: &Registry) -> Value {
                 "description": "What becomes of a record that cannot be processed. Without it, its task stops.",
                 "type": "object", "additionalProperties": false, "required": ["deadLetter"],
                 "properties": { "deadLetter": { "$ref": "#/$defs/deadLetter" } }
+            },
+            "tests": {
+                "description": "Tests of the pipeline, for `pelton test`.",
+                "type": "array", "items": { "$ref": "#/$defs/test" }
             }
         },
         "required": ["sources", "sinks"],
         "additionalProperties": false
     });
+    definitions.extend(tests());
     definitions.insert("deadLetter".to_owned(), one_of(&sink, Map::new(), &[]));
-    definitions.insert("source".to_owned(), one_of(&source, source_fields(), &[]));
-    definitions.insert("sink".to_owned(), one_of(&sink, sink_fields(), &[]));
+    definitions.insert("source".to_owned(), one_of(&source, source_fields(registry), &[]));
+    definitions.insert("sink".to_owned(), one_of(&sink, sink_fields(registry), &[]));
     let fields = Map::from_iter([("name".to_owned(), word), ("inputs".to_owned(), inputs())]);
     definitions.insert("operator".to_owned(), one_of(&operator, fields, &["name"]));
     json!({
@@ -87,20 +92,83 @@ fn inputs() -> Value {
     })
 }
 
-fn source_fields() -> Map<String, Value> {
-    let decode = json!({
-        "description": "How values are read.",
-        "enum": [Decode::Json.as_str(), Decode::Bytes.as_str()], "default": Decode::Json.as_str()
-    });
+fn source_fields(registry: &Registry) -> Map<String, Value> {
     let mut key = path_schema();
     key["description"] = json!("Your word that the record key is this field.");
-    Map::from_iter([("decode".to_owned(), decode), ("key".to_owned(), key)])
+    let mut fields = Map::from_iter([("key".to_owned(), key)]);
+    if registry.find_operator(DECODE).is_some() {
+        let part = |name: &str| json!({ "$ref": format!("#/$defs/operator.{DECODE}/properties/{name}") });
+        fields.insert("decode".to_owned(), part("format"));
+        fields.insert("schema".to_owned(), part("schema"));
+    }
+    fields
 }
 
-fn sink_fields() -> Map<String, Value> {
+fn sink_fields(registry: &Registry) -> Map<String, Value> {
     let mut key = path_schema();
     key["description"] = json!("The record key is set from this field.");
-    Map::from_iter([("inputs".to_owned(), inputs()), ("key".to_owned(), key)])
+    let mut fields = Map::from_iter([("inputs".to_owned(), inputs()), ("key".to_owned(), key)]);
+    if registry.find_operator(ENCODE).is_some() {
+        fields.insert("encode".to_owned(), json!({ "$ref": format!("#/$defs/operator.{ENCODE}") }));
+    }
+    fields
+}
+
+/// Schemas of a test and its parts.
+fn tests() -> Map<String, Value> {
+    let duration = json!({
+        "description": "Time that passes, such as `10s`.",
+        "type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,3})? *(ms|s|m|h|d)$"
+    });
+    let records = json!({
+        "description": "A record is its value (a text or JSON), or a mapping of `value`, `key`, `headers`, `timestamp`.",
+        "type": "array"
+    });
+    let send = json!({
+        "description": "Records by source.", "type": "object", "additionalProperties": records
+    });
+    let closed = |properties: Value, required: &[&str]| {
+        json!({
+            "type": "object", "properties": properties, "required": required, "additionalProperties": false
+        })
+    };
+    let expected = closed(
+        json!({
+            "records": records, "order": { "enum": ["exact", "key", "any"], "default": "exact" },
+            "match": { "enum": ["exact", "partial"], "default": "exact" },
+            "tolerance": { "type": "number", "minimum": 0 }
+        }),
+        &[],
+    );
+    let text = json!({ "type": "string" });
+    let letter = closed(json!({ "cause": text, "operator": text, "value": {} }), &[]);
+    let count = json!({ "type": "integer", "minimum": 0 });
+    let chosen = json!({ "anyOf": [{ "const": "all" }, { "type": "array", "items": count }] });
+    let fail = closed(json!({ "operator": text, "records": chosen, "cause": text }), &["operator"]);
+    let stub = closed(json!({ "operator": text, "answers": { "type": "array" } }), &["operator", "answers"]);
+    let some = |one: &Value| json!({ "anyOf": [one, { "type": "array", "items": one }] });
+    let step = closed(json!({ "send": send, "advance": duration }), &[]);
+    let test = closed(
+        json!({
+            "name": text, "send": send, "advance": duration,
+            "steps": { "type": "array", "items": step },
+            "expect": {
+                "description": "What each sink is to get.", "type": "object",
+                "additionalProperties": { "anyOf": [records, expected] }
+            },
+            "deadLetters": {
+                "description": "What is to become a dead letter: a part of the cause, or a mapping.",
+                "type": "array", "items": { "anyOf": [text, letter] }
+            },
+            "filtered": {
+                "description": "Records dropped on purpose, in all or by operator.",
+                "anyOf": [count, { "type": "object", "additionalProperties": count }]
+            },
+            "fail": some(&fail), "stub": some(&stub)
+        }),
+        &["name"],
+    );
+    Map::from_iter([("test".to_owned(), test)])
 }
 
 /// A component's name, its summary and where its options' schema stands.

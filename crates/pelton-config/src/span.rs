@@ -4,19 +4,22 @@ use crate::problem::Place;
 
 /// Where byte `at` of `value` stands in `text`, when the scalar begins at byte `offset` (`start` as a place).
 ///
-/// Exact for plain, quoted and `|` scalars; `None` where folding hides the lines (`>`, or a flow scalar of several
-/// lines), so that the caller points at the scalar as a whole.
+/// The scalar is read again as YAML reads it, beside its value. `None` where the two part, so that the caller points at the
+/// scalar as a whole.
 pub(crate) fn locate(text: &str, offset: usize, start: Place, value: &str, at: usize) -> Option<Place> {
-    let rest = text.get(offset..)?;
     let at = floor(value, at);
     match style(text, offset) {
         Style::Literal(header) => literal(text, header, value, at),
-        Style::Folded => None,
-        Style::Quoted(quote) => quoted(rest, quote, start, value, at),
-        Style::Plain if !value.contains('\n') && rest.starts_with(value) => {
-            Some(Place::new(start.line, start.column + value.get(..at)?.chars().count()))
+        Style::Folded(header) => folded(text, header, value, at),
+        Style::Quoted(quote) => flow(text, offset + 1, Some(quote), value, at),
+        Style::Plain if text.get(offset..)?.starts_with(value.get(..at)?) => {
+            let before = value.get(..at)?;
+            match before.contains('\n') {
+                true => flow(text, offset, None, value, at),
+                false => Some(Place::new(start.line, start.column + before.chars().count())),
+            }
         }
-        Style::Plain => None,
+        Style::Plain => flow(text, offset, None, value, at),
     }
 }
 
@@ -27,8 +30,8 @@ pub(crate) enum Style {
     Quoted(char),
     /// `|`, with the index of the line of this header.
     Literal(usize),
-    /// `>`.
-    Folded,
+    /// `>`, the same.
+    Folded(usize),
 }
 
 /// How the scalar that begins at this byte is written. Of a block scalar that is the first byte of its content.
@@ -46,7 +49,7 @@ pub(crate) fn style(text: &str, offset: usize) -> Style {
                 return Style::Literal(line - up - 1);
             }
             if header.ends_with('>') {
-                return Style::Folded;
+                return Style::Folded(line - up - 1);
             }
             if !header.is_empty() {
                 break;
@@ -56,7 +59,7 @@ pub(crate) fn style(text: &str, offset: usize) -> Style {
     match first {
         Some(quote @ ('"' | '\'')) => Style::Quoted(quote),
         Some('|') => Style::Literal(before.matches('\n').count()),
-        Some('>') => Style::Folded,
+        Some('>') => Style::Folded(before.matches('\n').count()),
         _ => Style::Plain,
     }
 }
@@ -78,37 +81,104 @@ fn literal(text: &str, header: usize, value: &str, at: usize) -> Option<Place> {
     Some(Place::new(header + 2 + line, indent.chars().count() + column + 1))
 }
 
-/// `"..."` and `'...'` on one line: escapes take more room in the file than in the value.
-fn quoted(rest: &str, quote: char, start: Place, value: &str, at: usize) -> Option<Place> {
-    let mut source = rest.chars().skip(1);
-    let mut column = start.column + 1;
+/// The place of a byte of the file.
+fn place_of(text: &str, at: usize) -> Option<Place> {
+    let before = text.get(..at)?;
+    let line = before.matches('\n').count() + 1;
+    Some(Place::new(line, before.rsplit('\n').next()?.chars().count() + 1))
+}
+
+/// `>`: lines are joined by a blank where the value has one, and by line breaks where it has those.
+fn folded(text: &str, header: usize, value: &str, at: usize) -> Option<Place> {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut offset: usize = lines.iter().take(header + 1).map(|line| line.len()).sum();
+    let content = lines.get(header + 1..)?;
+    let body = |line: &str| line.trim_end_matches(['\n', '\r']).len();
+    let indent = explicit_indent(lines.get(header)?).or_else(|| {
+        let first = content.iter().find(|line| !line.trim().is_empty())?;
+        Some(first.len() - first.trim_start_matches(' ').len())
+    })?;
     let mut done = 0;
-    let mut values = value.chars();
-    while done < at {
-        let shown = source.next()?;
-        let wanted = values.next()?;
-        column += 1;
-        if shown == quote {
-            // `''` stands for `'`.
-            source.next()?;
-            column += 1;
-        } else if quote == '"' && shown == '\\' {
-            let digits = match source.next()? {
-                'x' => 2,
-                'u' => 4,
-                'U' => 8,
-                _ => 0,
+    for (number, line) in content.iter().enumerate() {
+        let end = body(line);
+        if number > 0 && end > indent.min(end) {
+            // What the line breaks before this line became.
+            let joined = value.get(done..)?;
+            let breaks = joined.len() - joined.trim_start_matches('\n').len();
+            done += match breaks {
+                0 if done > 0 && joined.starts_with(' ') => 1,
+                breaks => breaks,
             };
-            column += 1 + digits;
-            for _ in 0..digits {
-                source.next()?;
-            }
-        } else if shown != wanted {
-            return None;
         }
+        let own = line.get(indent.min(end)..end)?;
+        if !own.is_empty() {
+            if at < done + own.len() || (at == done + own.len() && at == value.trim_end().len()) {
+                return place_of(text, offset + indent + at.checked_sub(done)?);
+            }
+            if !value.get(done..)?.starts_with(own) {
+                return None;
+            }
+            done += own.len();
+        }
+        offset += line.len();
+    }
+    None
+}
+
+/// The digit of `>2-`: that many blanks more than the parent has; its indentation is that of the header's line.
+fn explicit_indent(header: &str) -> Option<usize> {
+    let marks = header.split(" #").next()?.trim_end();
+    let digit = marks.rsplit('>').next()?.chars().find_map(|c| c.to_digit(10))?;
+    Some(header.len() - header.trim_start_matches([' ', '-']).len() + digit as usize)
+}
+
+/// A scalar without quotes, or from behind its opening quote: escapes take more room in the file than in the value, and
+/// lines are joined.
+fn flow(text: &str, from: usize, quote: Option<char>, value: &str, at: usize) -> Option<Place> {
+    let mut source = from;
+    let mut done = 0;
+    while done < at {
+        let rest = text.get(source..)?;
+        let blanks = rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\n']).len();
+        let breaks = rest.get(..blanks)?.matches('\n').count();
+        if breaks > 0 {
+            let joined = if breaks == 1 { " ".to_owned() } else { "\n".repeat(breaks - 1) };
+            if !value.get(done..)?.starts_with(&joined) {
+                return None;
+            }
+            source += blanks;
+            done += joined.len();
+            continue;
+        }
+        let wanted = value.get(done..)?.chars().next()?;
+        let shown = rest.chars().next()?;
+        let taken = match (quote, shown) {
+            (Some('"'), '\\') => match rest.chars().nth(1)? {
+                'x' => 4,
+                'u' => 6,
+                'U' => 10,
+                '\n' | '\r' => {
+                    let behind = rest.get(1..)?.trim_start_matches([' ', '\t', '\r', '\n']);
+                    source += rest.len() - behind.len();
+                    continue;
+                }
+                other => 1 + other.len_utf8(),
+            },
+            // `''` stands for `'`.
+            (Some('\''), '\'') => 2,
+            (_, shown) if shown == wanted => shown.len_utf8(),
+            _ => return None,
+        };
+        source += taken;
         done += wanted.len_utf8();
     }
-    Some(Place::new(start.line, column))
+    // A place behind a line break is the first character of the next line.
+    let rest = text.get(source..)?;
+    let escaped = rest.strip_prefix('\\').filter(|rest| quote == Some('"') && rest.starts_with(['\r', '\n']));
+    let behind = escaped.unwrap_or(rest).trim_start_matches([' ', '\t', '\r', '\n']);
+    let skipped = rest.get(..rest.len() - behind.len())?;
+    let skip = if skipped.contains('\n') && at < value.len() { skipped.len() } else { 0 };
+    place_of(text, source + skip)
 }
 
 #[cfg(test)]
@@ -133,8 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn folded_text_has_no_places() {
-        assert_eq!(place("map: >\n  c\n  b\n", "c", "c b\n", "b"), None);
-        assert_eq!(place("map: a\n  b\n", "a\n", "a b", "b"), None);
+    fn a_byte_of_joined_lines_is_found_in_its_line() {
+        assert_eq!(place("map: >\n  c\n  b\n", "c", "c b\n", "b"), Some(Place::new(3, 3)));
+        assert_eq!(place("map: >-\n  a c\n\n  d b\n", "a c", "a c\nd b", "b"), Some(Place::new(4, 5)));
+        assert_eq!(place("m:\n  map: >2\n     c\n      b\n", " c", " c\n  b\n", "b"), Some(Place::new(4, 7)));
+        assert_eq!(place("map: a\n  b\n", "a\n", "a b", "b"), Some(Place::new(2, 3)));
+        assert_eq!(place("map: \"a\n\n   b\"\n", "\"a", "a\nb", "b"), Some(Place::new(3, 4)));
+        assert_eq!(place("map: \"a \\\n   b\"\n", "\"a", "a b", "b"), Some(Place::new(2, 4)));
+        assert_eq!(place("map: 'a\r\n  it''s b'\r\n", "'a", "a it's b", "b"), Some(Place::new(2, 9)));
     }
 }

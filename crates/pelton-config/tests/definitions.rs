@@ -3,7 +3,7 @@
 mod common;
 
 use common::{read, registry};
-use pelton_config::{Decode, Delivery, Document, Input, Kind, chain, diff, from_json, schema, to_json};
+use pelton_config::{Delivery, Document, Input, Kind, chain, diff, from_json, schema, to_json};
 use pelton_sdk::BuildContext;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -58,8 +58,8 @@ fn a_file_of_two_documents_means_what_it_says() {
     assert_eq!((spec.delivery, spec.commit_interval), (Delivery::AtLeastOnce, Duration::from_millis(200)));
     assert_eq!(spec.tasks, Some(4), "a plain scalar is a number after substitution");
     assert_eq!(
-        (spec.sources["digits"].decode, spec.sources["digits"].key.as_deref()),
-        (Decode::Bytes, Some(".id"))
+        (spec.sources["digits"].decode.as_str(), spec.sources["digits"].key.as_deref()),
+        (Some("bytes"), Some(".id"))
     );
     let names: Vec<_> = spec.operators.iter().map(|o| (o.name.as_str(), o.kind.as_str())).collect();
     assert_eq!(names, [("whole", "filter"), ("recognise", "infer"), ("sure", "route"), ("slim", "map")]);

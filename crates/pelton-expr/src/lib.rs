@@ -21,6 +21,7 @@
 //! Programs read no metadata (`%`), and have no functions that leave the worker: `dns_lookup`, `reverse_dns`,
 //! `http_request`, `get_env_var`, `get_hostname` and `log` do not exist. Times without a zone are UTC.
 
+mod check;
 mod csv;
 mod decode;
 mod diagnose;
@@ -37,6 +38,7 @@ mod scan;
 mod typed;
 mod value;
 
+pub use check::{SchemaCheck, SchemaError};
 pub use csv::{Csv, CsvError, CsvOptions, CsvOptionsError, CsvWriter};
 pub use decode::{Converted, DecodeError, Decoder, Kinds, Utf8};
 pub use diagnose::CompileError;

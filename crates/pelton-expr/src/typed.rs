@@ -1,7 +1,10 @@
 //! What is known of a record's fields, in VRL's terms and back, and reads of fields that are not known.
 
 use crate::diagnose::CompileError;
-use pelton_types::schema::{Field, FieldKind, RecordSchema};
+use pelton_types::{
+    schema::{Field, FieldKind, RecordSchema},
+    suggest::nearest,
+};
 use std::{collections::BTreeMap, ops::Range};
 use vrl::{
     compiler::state::ExternalEnv,
@@ -13,8 +16,6 @@ use vrl::{
     value::{Kind, kind::Collection},
 };
 
-/// Edits by which a name may be missed and still be meant: one in four characters.
-const CHARACTERS_PER_EDIT: usize = 4;
 /// Most names that a hint lists.
 const MOST_NAMES: usize = 12;
 /// Functions that take a path without reading what is there.
@@ -176,38 +177,15 @@ fn unknown_field(span: &Range<usize>, path: &[OwnedSegment], schema: &RecordSche
 }
 
 fn advice(path: &str, names: &[String]) -> String {
-    let near = names
-        .iter()
-        .map(|name| (distance(path, name), name))
-        .filter(|(edits, name)| *edits <= name.chars().count().div_ceil(CHARACTERS_PER_EDIT))
-        .min();
+    let near = nearest(path, names.iter().map(String::as_str));
     let name = path.rsplit('.').next().unwrap_or(path);
     match near {
-        Some((_, near)) => format!("did you mean `{near}`? Otherwise add `{name}: any?` to the `schema`"),
+        Some(near) => format!("did you mean `{near}`? Otherwise add `{name}?: any` to the `schema`"),
         None => {
             let listed: Vec<String> = names.iter().take(MOST_NAMES).map(|n| format!("`{n}`")).collect();
-            format!("the schema has {}; add `{name}: any?` to it, or another type", listed.join(", "))
+            format!("the schema has {}; add `{name}?: any` to it, or another type", listed.join(", "))
         }
     }
-}
-
-/// Edits from one text to another: a character put in, taken out, replaced or swapped with the next.
-fn distance(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
-    let mut rows = vec![(0..=to.len()).collect::<Vec<usize>>()];
-    for i in 0..from.len() {
-        let mut row = vec![i + 1];
-        for j in 0..to.len() {
-            let mut least =
-                (rows[i][j] + usize::from(from[i] != to[j])).min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && from[i] == to[j - 1] && from[i - 1] == to[j] {
-                least = least.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[from.len()][to.len()]
 }
 
 /// Paths that a program reads and fields it assigns.

@@ -1,6 +1,6 @@
 //! Programs over records of which something is known.
 
-use pelton_expr::{CompileError, Outcome, Program, Scratch};
+use pelton_expr::{CompileError, Outcome, Program, SchemaCheck, Scratch};
 use pelton_types::schema::{Field, FieldKind, RecordSchema};
 
 fn schema(fields: &[(&str, FieldKind)]) -> RecordSchema {
@@ -73,7 +73,7 @@ fn a_misspelt_field_is_named_with_what_was_meant() {
         told(found),
         [(
             "unknown field `.prise`".into(),
-            "did you mean `.price`? Otherwise add `prise: any?` to the `schema`".into()
+            "did you mean `.price`? Otherwise add `prise?: any` to the `schema`".into()
         )]
     );
     let nested = told(map(".a = .shipping.sreet").err().unwrap());
@@ -140,4 +140,51 @@ fn a_record_that_breaks_its_schema_fails_instead_of_lying() {
     let keep = filter(".price > 10").unwrap();
     assert_eq!(keep.run_filter(&mut scratch, whole), Ok(true));
     assert!(keep.run_filter(&mut scratch, None).is_err(), "a record without a value has no price");
+}
+
+fn fits(record: &str) -> Result<(), String> {
+    SchemaCheck::new(&orders()).check(record.as_bytes()).map_err(|e| e.to_string())
+}
+
+fn order(change: (&str, &str)) -> String {
+    let whole = r#"{"price": 7, "quantity":2,"customer":"a\"b","placedAt":"2024-05-01T12:00:00Z","shipping":{"street":"x"},"tags":["a"]}"#;
+    assert!(whole.contains(change.0));
+    whole.replace(change.0, change.1)
+}
+
+#[test]
+fn a_record_that_fits_passes_whatever_else_it_has() {
+    assert_eq!(fits(&order(("", ""))), Ok(()));
+    assert_eq!(fits(&order(("{\"price\"", "{\"zzz\":[{}],\"note\":null,\"price\""))), Ok(()));
+    assert_eq!(fits(&order(("\"price\": 7", "\"pr\\u0069ce\": -7.5e3"))), Ok(()));
+    assert_eq!(fits(&order(("[\"a\"]", "[]"))), Ok(()));
+    assert_eq!(fits(&order((":2,", ":9223372036854775807,"))), Ok(()));
+}
+
+#[test]
+fn a_record_that_does_not_fit_is_told_the_field_what_was_expected_and_what_is_there() {
+    for (change, cause) in [
+        (("7,", "\"on request\","), "field `.price` must be a float, found the string \"on request\""),
+        ((":2,", ":2.5,"), "field `.quantity` must be an integer, found the number 2.5"),
+        (
+            (":2,", ":9223372036854775808,"),
+            "field `.quantity` must be an integer, found the number 9223372036854775808",
+        ),
+        (("\"quantity\":2,", ""), "field `.quantity` is missing, expected an integer"),
+        (("\"x\"", "null"), "field `.shipping.street` must be a string, found null"),
+        (("\"street\"", "\"road\""), "field `.shipping.street` is missing, expected a string"),
+        (("[\"a\"]", "[\"a\", 3]"), "field `.tags[1]` must be a string, found the number 3"),
+        (("[\"a\"]", "{}"), "field `.tags` must be a list, found an object"),
+        (
+            ("T12", "T25"),
+            "field `.placedAt` must be a timestamp (RFC 3339), found the string \"2024-05-01T25:00:00Z\"",
+        ),
+    ] {
+        assert_eq!(fits(&order(change)), Err(cause.to_owned()));
+    }
+    assert_eq!(fits("[1]"), Err("the record must be an object, found a list".into()));
+    assert!(fits("{\"price\":").unwrap_err().starts_with("truncated JSON"));
+    assert!(
+        fits(&order(("\"quantity\":2,", "\"price\": true,"))).unwrap_err().contains("found the boolean true")
+    );
 }

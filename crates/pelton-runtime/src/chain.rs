@@ -9,7 +9,7 @@ use crate::{
     tap::Taps,
 };
 use pelton_sdk::{BuildContext, Collector, Failed, Operator, OperatorFactory, OptionError, Registry};
-use pelton_types::{Account, Batch, Offset, Partition};
+use pelton_types::{Account, Batch, Offset, Partition, RecordSchema};
 use serde_json::Value;
 use std::{
     any::Any,
@@ -29,6 +29,7 @@ struct Node {
     name: String,
     factory: Arc<dyn OperatorFactory>,
     options: Value,
+    context: BuildContext,
     operator: Box<dyn Operator>,
     /// Consumers by output port.
     outputs: Vec<Vec<Target>>,
@@ -80,7 +81,6 @@ pub struct Chain {
     nodes: Vec<Node>,
     sources: Vec<(String, Vec<Target>)>,
     sinks: Vec<String>,
-    context: BuildContext,
     /// Who watches.
     pub taps: Taps,
 }
@@ -99,25 +99,28 @@ impl Chain {
             nodes: Vec::new(),
             sources: plan.sources.iter().map(|s| (s.name.clone(), Vec::new())).collect(),
             sinks: plan.sinks.iter().map(|s| s.name.clone()).collect(),
-            context: context.clone(),
             taps: Taps::default(),
         };
         let mut errors = Vec::new();
+        let mut known: Vec<Option<Arc<RecordSchema>>> = Vec::new();
         for operator in &plan.operators {
+            let context = context.with_input(input_of(&operator.inputs, &known));
             let built = registry
                 .find_operator(&operator.kind)
                 .ok_or_else(|| {
                     vec![OptionError::at("", format!("this binary has no operator `{}`", operator.kind))]
                 })
                 .and_then(|factory| {
-                    let shape = factory.check(&operator.options, context)?;
-                    Ok((factory.clone(), shape, factory.build(&operator.options, context)?))
+                    let shape = factory.check(&operator.options, &context)?;
+                    Ok((factory.clone(), shape, factory.build(&operator.options, &context)?))
                 });
+            known.push(built.as_ref().ok().and_then(|(_, shape, _)| shape.output.clone()));
             match built {
                 Ok((factory, shape, built)) => chain.nodes.push(Node {
                     name: operator.name.clone(),
                     factory,
                     options: operator.options.clone(),
+                    context,
                     operator: built,
                     outputs: vec![Vec::new(); shape.ports.len() + 1],
                     account: Account::default(),
@@ -186,7 +189,7 @@ impl Chain {
     /// An operator that was built before cannot be built now, a model file that vanished for example.
     pub fn reset(&mut self) -> Result<(), (String, OptionError)> {
         for node in &mut self.nodes {
-            node.operator = node.factory.build(&node.options, &self.context).map_err(|errors| {
+            node.operator = node.factory.build(&node.options, &node.context).map_err(|errors| {
                 let error =
                     errors.into_iter().next().unwrap_or_else(|| OptionError::at("", "cannot be built"));
                 (node.name.clone(), error)
@@ -303,7 +306,7 @@ impl Chain {
             return Err(self.lost(index, &*panic));
         }
         tracing::warn!(operator = %node.name, records = kept.len(), panic = message(&*panic), "an operator panicked");
-        match node.factory.build(&node.options, &self.context) {
+        match node.factory.build(&node.options, &node.context) {
             Ok(fresh) => node.operator = fresh,
             Err(_) => return Err(self.lost(index, &*panic)),
         }
@@ -378,6 +381,20 @@ fn fan_out(targets: &[Target], mut batch: Batch, queue: &mut VecDeque<(usize, Ba
         send(*target, batch.fork());
     }
     send(*last, batch);
+}
+
+/// What is known of the records an operator reads, from what is known of those that leave the operators before it. Sources
+/// say nothing: what they know is said by a `decode` operator behind them.
+fn input_of(inputs: &[Input], known: &[Option<Arc<RecordSchema>>]) -> Option<Arc<RecordSchema>> {
+    let of = |input: &Input| match *input {
+        Input::Source(_) => None,
+        Input::Operator { index, .. } => known.get(index).cloned().flatten(),
+    };
+    let (first, others) = inputs.split_first()?;
+    others.iter().try_fold(of(first)?, |all, other| {
+        let other = of(other)?;
+        Some(if all == other { all } else { Arc::new(all.union(&other)) })
+    })
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

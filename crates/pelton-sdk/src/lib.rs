@@ -33,3 +33,4 @@ pub use reorder::{Order, Reorder, Ticket};
 pub use wake::Wake;
 
 pub use pelton_types as types;
+pub use pelton_types::suggest::nearest;

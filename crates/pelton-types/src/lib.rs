@@ -4,6 +4,7 @@
 //! * [`batch`]: records as spans of shared buffers;
 //! * [`account`]: where every record went;
 //! * [`schema`]: what records look like;
+//! * [`suggest`]: words that were nearly written;
 //! * [`incident`]: codes of failures a user can meet.
 
 pub mod account;
@@ -11,6 +12,7 @@ pub mod batch;
 pub mod ids;
 pub mod incident;
 pub mod schema;
+pub mod suggest;
 
 pub use account::Account;
 pub use batch::{Batch, Header, Record, Span};

@@ -1,8 +1,8 @@
 //! From a checked definition to what a task runs.
 
 use pelton_config::{
-    Document,
-    chain::{self, Output},
+    DECODE, Document, ENCODE, PipelineSpec, SourceDef,
+    chain::{self, Graph, Output},
 };
 use pelton_runtime::plan::{Input, OperatorPlan, SinkPlan, SourcePlan, StagePlan};
 use pelton_sdk::{BuildContext, Registry};
@@ -47,23 +47,34 @@ pub fn stage_plan(
             });
         }
     }
+    let read = readings(&graph, spec, &mut plan);
+    let from = Renumbered { sources: read, operators: plan.operators.len() };
     for node in &graph.operators {
         let operator = &spec.operators[node.def];
         plan.operators.push(OperatorPlan {
             name: node.name.clone(),
             kind: operator.kind.clone(),
             options: operator.options.clone(),
-            inputs: inputs(&node.inputs),
+            inputs: from.inputs(&node.inputs),
         });
     }
     for node in &graph.sinks {
         let Some(sink) = spec.sinks.get(&node.name) else { continue };
-        let mut from = inputs(&node.inputs);
+        let mut from = from.inputs(&node.inputs);
         if let Some(path) = &sink.key {
             plan.operators.push(OperatorPlan {
                 name: format!("{}.key", node.name),
                 kind: KEY_OPERATOR.into(),
                 options: Value::String(path.clone()),
+                inputs: from,
+            });
+            from = vec![Input::Operator { index: plan.operators.len() - 1, port: 0 }];
+        }
+        if let Some(options) = sink.step() {
+            plan.operators.push(OperatorPlan {
+                name: format!("{}.encode", node.name),
+                kind: ENCODE.into(),
+                options,
                 inputs: from,
             });
             from = vec![Input::Operator { index: plan.operators.len() - 1, port: 0 }];
@@ -83,12 +94,40 @@ pub fn stage_plan(
     }
 }
 
-fn inputs(outputs: &[Output]) -> Vec<Input> {
-    outputs
-        .iter()
-        .map(|output| match *output {
-            Output::Source(index) => Input::Source(index),
-            Output::Operator(index, port) => Input::Operator { index, port },
-        })
-        .collect()
+/// Operators that read the values of sources, put before all others; for each source what reads it.
+fn readings(graph: &Graph, spec: &PipelineSpec, plan: &mut StagePlan) -> Vec<Input> {
+    let mut read = Vec::with_capacity(graph.sources.len());
+    for (index, name) in graph.sources.iter().enumerate() {
+        read.push(match spec.sources.get(name).and_then(SourceDef::step) {
+            None => Input::Source(index),
+            Some(options) => {
+                plan.operators.push(OperatorPlan {
+                    name: format!("{name}.decode"),
+                    kind: DECODE.into(),
+                    options,
+                    inputs: vec![Input::Source(index)],
+                });
+                Input::Operator { index: plan.operators.len() - 1, port: 0 }
+            }
+        });
+    }
+    read
+}
+
+/// Outputs of the graph as inputs of the plan.
+struct Renumbered {
+    /// What stands for each source.
+    sources: Vec<Input>,
+    /// Operators of the plan before those of the graph.
+    operators: usize,
+}
+
+impl Renumbered {
+    fn inputs(&self, outputs: &[Output]) -> Vec<Input> {
+        let input = |output: &Output| match *output {
+            Output::Source(index) => self.sources[index],
+            Output::Operator(index, port) => Input::Operator { index: self.operators + index, port },
+        };
+        outputs.iter().map(input).collect()
+    }
 }

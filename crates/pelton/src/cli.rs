@@ -30,6 +30,8 @@ pub enum Command {
     Run(RunArgs),
     /// Check definition files.
     Validate(ValidateArgs),
+    /// Run the tests of definition files.
+    Test(TestArgs),
     /// Print the JSON Schema of definition files.
     Schema,
     /// The embedded queue: one node, for development, tests and edge boxes.
@@ -316,6 +318,28 @@ pub struct ChildArgs {
     /// Folder that relative paths of file sources and sinks start from.
     #[arg(long, hide = true, value_name = "DIR")]
     pub base_dir: Option<PathBuf>,
+}
+
+/// `pelton test`
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Definition files; `pipeline.yaml` unless given.
+    pub files: Vec<PathBuf>,
+    /// Only tests whose `PIPELINE: NAME` holds this text.
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Run again whenever a file changes.
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Write a JUnit report here.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Where models are looked up; the file's folder unless given.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
 }
 
 /// `pelton apply`

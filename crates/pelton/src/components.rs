@@ -55,5 +55,7 @@ fn with_operators(registry: Registry) -> Registry {
         .operator(pelton_route::RouteFactory)
         .operator(pelton_key::KeyFactory)
         .operator(pelton_enrich::EnrichFactory)
+        .operator(pelton_codec::DecodeFactory)
+        .operator(pelton_codec::EncodeFactory)
         .operator(pelton_infer::InferFactory)
 }

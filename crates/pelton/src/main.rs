@@ -15,6 +15,7 @@ mod roles;
 mod run;
 mod settings;
 mod signals;
+mod testing;
 mod verbs;
 
 use clap::Parser;
@@ -54,6 +55,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Dev(args) => dev::dev(&node, args).await,
         Command::Run(args) => run::run(&node, args).await,
         Command::Validate(args) => verbs::validate::validate(&args),
+        Command::Test(args) => testing::test(args).await,
         Command::Schema => verbs::validate::schema(),
         Command::Broker(args) => roles::broker::broker(&node, args).await,
         Command::Coordinator(args) => roles::coordinator::coordinator(&node, args).await,
