@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::report::{Done, Report};
 use crate::totals::Totals;
-use crate::{chaos, deny, first_run, image, infra, shell};
+use crate::{chaos, deny, first_run, image, infra, schema, shell};
 
 /// What `cargo xtask ci` may be told.
 #[derive(Args, Clone, Debug)]
@@ -48,6 +48,7 @@ pub fn run(options: &Options) -> ExitCode {
 
 fn static_checks(report: &mut Report) {
     report.step("format", || shell::run(&mut shell::cargo(["fmt", "--all", "--check"])).map(Done::With));
+    report.step("published schema", schema::run);
     report.step("dependency rules", || deny::check().map(Done::from));
     report.step("lints", || {
         let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];

@@ -8,6 +8,7 @@ mod first_run;
 mod image;
 mod infra;
 mod report;
+mod schema;
 mod shell;
 mod totals;
 

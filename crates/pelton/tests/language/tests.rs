@@ -1,0 +1,125 @@
+//! `pelton test`: tests of pipelines that pass, and what a failing one says.
+
+use crate::{pelton, root, text};
+use serde_json::Value;
+use std::{fs, path::Path};
+
+const PIPELINE: &str = r#"apiVersion: pelton.dev/v1
+kind: Pipeline
+metadata: { name: orders }
+spec:
+  sources:
+    orders: { file: { path: orders.jsonl }, schema: { price: float, customer: string } }
+    returns: { file: { path: returns.jsonl } }
+  operators:
+    - { name: large, filter: ".price > 1000", inputs: [orders] }
+    - { name: convert, map: ".eur = .price * 0.9" }
+    - { name: back, filter: ".back == true", inputs: [returns] }
+  sinks:
+    out: { stdout: {}, inputs: [convert, back], key: .customer }
+  onError: { deadLetter: { stdout: {} } }
+  tests:
+"#;
+
+fn run(tests: &str, args: &[&str]) -> (i32, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    run_in(folder.path(), tests, args)
+}
+
+fn run_in(folder: &Path, tests: &str, args: &[&str]) -> (i32, String, String) {
+    fs::write(folder.join("pipeline.yaml"), format!("{PIPELINE}{tests}")).unwrap();
+    let out = pelton(folder, &[&["test"], args].concat());
+    (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
+}
+
+const GOOD: &str = r#"    - name: converts
+      send:
+        orders: [ { price: 2000, customer: ada }, '{"price": 5, "customer": "ben"}' ]
+        returns: [ { value: { back: true, customer: kim }, headers: { why: size }, timestamp: 7 } ]
+      expect:
+        out:
+          records:
+            - { value: { price: 2000, customer: ada, eur: 1800 }, key: ada }
+            - { value: { back: true, customer: kim }, key: kim, headers: { why: size }, timestamp: 7 }
+          order: any
+      filtered: { large: 1 }
+    - name: refuses what does not fit
+      send: { orders: [ { price: dear, customer: ada } ] }
+      expect: { out: [] }
+      deadLetters:
+        - operator: orders.decode
+          cause: 'field `.price` must be a float, found the string "dear"'
+          value: { price: dear, customer: ada }
+    - name: sets aside what an operator fails on
+      send: { orders: [ { price: 2000, customer: ada }, { price: 3000, customer: ben } ] }
+      fail: { operator: convert, records: [1], cause: no rate }
+      expect: { out: { records: [ { price: 2000 } ], match: partial } }
+      deadLetters: [ no rate ]
+    - name: takes answers for an operator
+      steps:
+        - send: { orders: [ { price: 2000, customer: ada } ] }
+        - advance: 10s
+        - send: { orders: [ { price: 3000, customer: ben } ] }
+      stub: { operator: convert, answers: [ { eur: 1.004 }, { fail: out of order } ] }
+      expect: { out: { records: [ { price: 2000, customer: "<any>", eur: 1 } ], tolerance: 0.01 } }
+      deadLetters: [ out of order ]
+"#;
+
+#[test]
+fn tests_that_hold_pass() {
+    let (code, out, err) = run(GOOD, &[]);
+    assert_eq!(code, 0, "{out}\n{err}");
+    assert!(out.ends_with("4 tests, 4 passed, 0 failed\n"), "{out}");
+}
+
+#[test]
+fn a_test_that_fails_says_field_by_field_what_differs() {
+    let bad = GOOD.replace("eur: 1800", "eur: 1801, vat: 1").replace("large: 1 }", "large: 2 }");
+    let (code, out, err) = run(&bad, &["--filter", "converts"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("1 of 1 tests failed"), "{err}");
+    for part in [
+        "FAIL  orders: converts",
+        "pipeline.yaml:17:13",
+        ".eur: expected 1801, found 1800.0",
+        ".vat: expected 1, found nothing",
+        "filtered by `large`: expected 2, found 1",
+        "1 tests, 0 passed, 1 failed",
+    ] {
+        assert!(out.contains(part), "{part} is missing in:\n{out}");
+    }
+    let unexpected = GOOD.replace("      deadLetters: [ no rate ]\n", "");
+    let (code, out, _) = run(&unexpected, &["--filter", "sets aside"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("dead letters: expected 0, found 1"), "{out}");
+    assert!(out.contains("unexpected  `convert`: no rate; the record is"), "{out}");
+    assert_eq!(run(GOOD, &["--filter", "nothing like it"]).0, 2);
+}
+
+#[test]
+fn reports_for_machines_are_well_formed() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = GOOD.replace("name: converts", "name: \"<&> \\\"'\"").replace("eur: 1800", "eur: 1801");
+    let (code, out, _) = run_in(folder.path(), &bad, &["-o", "json", "--junit", "junit.xml"]);
+    assert_eq!(code, 1);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&json["tests"], &json["failed"]), (&4.into(), &1.into()));
+    assert_eq!(json["results"][0]["passed"], false);
+    let xml = fs::read_to_string(folder.path().join("junit.xml")).unwrap();
+    let document = roxmltree::Document::parse(&xml).unwrap();
+    let suites = document.root_element();
+    assert_eq!((suites.attribute("tests"), suites.attribute("failures")), (Some("4"), Some("1")));
+    let cases: Vec<_> = suites.descendants().filter(|node| node.has_tag_name("testcase")).collect();
+    assert_eq!(cases[0].attribute("name"), Some("<&> \"'"));
+    let failures: Vec<_> = suites.descendants().filter(|node| node.has_tag_name("failure")).collect();
+    assert_eq!(failures.len(), 1);
+    assert!(failures[0].text().unwrap().contains(".eur: expected 1801"), "{xml}");
+}
+
+#[test]
+fn the_examples_pass_their_own_tests() {
+    for example in ["examples/orders", "examples/digits"] {
+        let out = pelton(&root(example), &["test"]);
+        assert!(out.status.success(), "{example}: {}{}", text(&out.stdout), text(&out.stderr));
+    }
+}
