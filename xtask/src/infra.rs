@@ -86,6 +86,18 @@ pub struct Kafka {
 }
 
 impl Kafka {
+    /// Number of the broker's process.
+    pub fn process(&self) -> Result<u32, String> {
+        let port = self.bootstrap.rsplit(':').next().unwrap_or_default();
+        let work = match std::env::var_os("KAFKA_WORK") {
+            Some(folder) => folder.into(),
+            None => shell::top().join("tests/infra/kafka/.work"),
+        };
+        let file = work.join(format!("kafka-{port}/pid"));
+        let text = std::fs::read_to_string(&file).map_err(|cause| format!("{}: {cause}", file.display()))?;
+        text.trim().parse().map_err(|_| format!("{}: `{text}` is no number of a process", file.display()))
+    }
+
     /// Starts a fresh one on free ports.
     pub fn start() -> Result<Done<Kafka>, String> {
         for needed in ["java", "mvn"] {

@@ -5,6 +5,7 @@ mod chaos;
 mod ci;
 mod deny;
 mod first_run;
+mod fuzz;
 mod image;
 mod infra;
 mod report;
@@ -35,6 +36,8 @@ enum Command {
     Ci(ci::Options),
     /// Checks licences, bans and sources of the dependencies against deny.toml.
     Deny,
+    /// Gives the embedded broker's decoders any bytes, guided by coverage.
+    Fuzz(fuzz::Options),
     /// Builds the static binary and the container image.
     Image(image::Options),
     /// Starts and stops real parts for tests.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => bench::run(&command),
         Command::Chaos(options) => chaos::run(&options),
         Command::Deny => deny::check().map(|outcome| println!("{outcome}")),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Image(options) => image::build(&options).map(|image| println!("{image}")),
         Command::Infra(command) => infra::run(&command),
     };

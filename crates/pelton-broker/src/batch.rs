@@ -99,9 +99,10 @@ fn be<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     out
 }
 
-/// Whole length in bytes a batch claims in its first 12 bytes; `None` if that is impossible.
+/// Whole length in bytes a batch claims in its first 12 bytes; `None` if that is impossible, or there are fewer.
 pub fn claimed_length(prefix: &[u8]) -> Option<usize> {
-    let length = usize::try_from(i32::from_be_bytes(be(prefix, 8))).ok()?.checked_add(LENGTH_PREFIX)?;
+    let claimed = prefix.get(8..)?.first_chunk()?;
+    let length = usize::try_from(i32::from_be_bytes(*claimed)).ok()?.checked_add(LENGTH_PREFIX)?;
     (HEADER_LEN..=MAX_BATCH_BYTES + HEADER_LEN).contains(&length).then_some(length)
 }
 

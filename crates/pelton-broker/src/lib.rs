@@ -14,7 +14,7 @@ pub mod batch;
 mod broker;
 mod cleaner;
 mod code;
-mod codec;
+pub mod codec;
 pub mod core;
 pub mod inproc;
 pub mod records;

@@ -29,6 +29,7 @@ const FLUSH: Duration = Duration::from_secs(60);
 pub struct Load {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
+    acknowledged: Arc<AtomicU64>,
     thread: JoinHandle<Result<u64, String>>,
 }
 
@@ -45,17 +46,24 @@ impl Load {
             .set("linger.ms", "5")
             .set("compression.type", "lz4")
             .set("partitioner", "murmur2_random");
-        let producer: BaseProducer<Deliveries> = config.create_with_context(Deliveries::default())?;
+        let deliveries = Deliveries::default();
+        let acknowledged = deliveries.acknowledged.clone();
+        let producer: BaseProducer<Deliveries> = config.create_with_context(deliveries)?;
         let (topic, told, count) = (topic.to_owned(), stop.clone(), sent.clone());
         let thread = std::thread::Builder::new()
             .name("load".into())
             .spawn(move || write(&producer, &topic, per_second, &told, &count))?;
-        Ok(Load { stop, sent, thread })
+        Ok(Load { stop, sent, acknowledged, thread })
     }
 
     /// Records handed to the client so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Records acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
     }
 
     /// End, have everything acknowledged, and say how many records there are.
@@ -69,9 +77,12 @@ impl Load {
     }
 }
 
-/// The first record that was refused.
+/// What became of the records.
 #[derive(Default)]
-struct Deliveries(Mutex<Option<String>>);
+struct Deliveries {
+    acknowledged: Arc<AtomicU64>,
+    first_refused: Mutex<Option<String>>,
+}
 
 impl ClientContext for Deliveries {}
 
@@ -79,9 +90,14 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = result {
-            let text = format!("a record of the load for partition {}: {error}", message.partition());
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+        match result {
+            Ok(_) => {
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Err((error, message)) => {
+                let text = format!("a record of the load for partition {}: {error}", message.partition());
+                self.first_refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+            }
         }
     }
 }
@@ -112,6 +128,6 @@ fn write(
         std::thread::sleep(Duration::from_millis(1));
     }
     producer.flush(FLUSH).map_err(|error| format!("the last records of the load: {error}"))?;
-    let refused = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let refused = producer.context().first_refused.lock().unwrap_or_else(PoisonError::into_inner).take();
     refused.map_or(Ok(id), Err)
 }

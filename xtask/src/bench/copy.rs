@@ -1,6 +1,4 @@
-//! `cargo xtask bench`: measures and prints; nothing here passes or fails by a time.
-
-mod chain;
+//! `cargo xtask bench copy`: records per CPU-second of a bare client loop and of pipelines that copy a topic.
 
 use std::fmt::Write;
 use std::fs;
@@ -8,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::Value;
 
 use crate::{chaos, shell};
@@ -17,17 +15,6 @@ use crate::{chaos, shell};
 const LIMIT: Duration = Duration::from_secs(600);
 /// How long nothing must have come before a run ends. Shorter than a commit interval could end it before the last commit.
 const IDLE: &str = "1500ms";
-
-/// What can be measured.
-#[derive(Subcommand, Clone, Debug)]
-pub enum Command {
-    /// Records per second and core of filters and maps, beside plain VRL and serde_json.
-    Chain(chain::Chain),
-    /// Records per CPU-second of a bare client loop and of pipelines that copy a topic.
-    Copy(Copy),
-    /// Time of the planner for 1,000 workers and 10,000 tasks.
-    Planner,
-}
 
 /// What `cargo xtask bench copy` may be told.
 #[derive(Args, Clone, Debug)]
@@ -50,18 +37,7 @@ pub struct Copy {
 }
 
 /// Measures.
-pub fn run(command: &Command) -> Result<(), String> {
-    match command {
-        Command::Chain(options) => chain::run(options),
-        Command::Copy(options) => copy(options),
-        Command::Planner => {
-            let example = ["run", "--release", "--package", "pelton-coordinator", "--example", "planner"];
-            shell::run(&mut shell::cargo(example))
-        }
-    }
-}
-
-fn copy(options: &Copy) -> Result<(), String> {
+pub fn run(options: &Copy) -> Result<(), String> {
     let built = match &options.built {
         Some(folder) => {
             std::path::absolute(folder).map_err(|cause| format!("{}: {cause}", folder.display()))?

@@ -1,0 +1,35 @@
+//! `cargo xtask bench`: measures and prints; nothing here passes or fails by a time.
+
+mod broker;
+mod chain;
+mod copy;
+
+use clap::Subcommand;
+
+use crate::shell;
+
+/// What can be measured.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// The embedded broker beside a real Kafka: records per CPU-second, latency, start, memory, idleness, kill -9.
+    Broker(broker::Broker),
+    /// Records per second and core of filters and maps, beside plain VRL and serde_json.
+    Chain(chain::Chain),
+    /// Records per CPU-second of a bare client loop and of pipelines that copy a topic.
+    Copy(copy::Copy),
+    /// Time of the planner for 1,000 workers and 10,000 tasks.
+    Planner,
+}
+
+/// Measures.
+pub fn run(command: &Command) -> Result<(), String> {
+    match command {
+        Command::Broker(options) => broker::run(options),
+        Command::Chain(options) => chain::run(options),
+        Command::Copy(options) => copy::run(options),
+        Command::Planner => {
+            let example = ["run", "--release", "--package", "pelton-coordinator", "--example", "planner"];
+            shell::run(&mut shell::cargo(example))
+        }
+    }
+}
