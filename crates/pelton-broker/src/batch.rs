@@ -173,6 +173,17 @@ impl BatchHeader {
         }
     }
 
+    /// Whether the batch can come at `next` or after it in a segment that begins at `base`: an index counts offsets of a
+    /// segment in 32 bits.
+    #[must_use]
+    pub fn can_follow(&self, base: i64, next: i64) -> bool {
+        let in_segment = (0..i64::from(u32::MAX)).contains(&self.base_offset.saturating_sub(base));
+        in_segment
+            && self.base_offset >= next
+            && self.last_offset_delta >= 0
+            && self.base_offset < i64::MAX >> 1
+    }
+
     /// Offset after the last record.
     #[must_use]
     pub fn next_offset(&self) -> i64 {

@@ -255,7 +255,10 @@ impl Reader<'_> {
         let offset_delta = self.varint()?;
         let key = self.blob()?;
         let is_tombstone = self.varint()? == -1;
-        let rest = self.bytes.slice(rest_from..end.max(rest_from));
+        if self.at > end {
+            return None;
+        }
+        let rest = self.bytes.slice(rest_from..end);
         self.at = end;
         let is_stamped = header.attributes & 0x08 != 0;
         let timestamp_ms =
@@ -265,7 +268,8 @@ impl Reader<'_> {
     }
 
     fn record(&mut self, header: &BatchHeader) -> Option<StoredRecord> {
-        self.varint()?; // length
+        let length = usize::try_from(self.varint()?).ok()?;
+        let end = self.at.checked_add(length)?;
         self.at += 1; // attributes
         let time_delta = self.varint()?;
         let offset_delta = self.varint()?;
@@ -275,6 +279,10 @@ impl Reader<'_> {
         for _ in 0..self.varint()? {
             let name = String::from_utf8_lossy(&self.blob()??).into_owned();
             headers.push((name, self.blob()?));
+        }
+        if self.at != end {
+            // Compaction goes by the length; both must see the same record.
+            return None;
         }
         let is_stamped = header.attributes & 0x08 != 0;
         let timestamp_ms =

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
-use pelton_broker::core::{Isolation, LogId, TopicConfig};
+use pelton_broker::core::{CommittedOffset, GroupOffset, Isolation, LogId, TopicConfig};
 use pelton_broker::records::{self, NewRecord};
 use pelton_broker::store::{ByteRange, Checkpoint, FileOptions, FileStore, SegmentStore, Wanted};
 use pelton_broker::{Broker, Code, Settings};
@@ -216,4 +216,74 @@ fn a_full_disk_refuses_and_loses_nothing_and_goes_on_when_there_is_room() {
     intact(&broker, acknowledged + 1);
     drop(broker);
     intact(&open_with(&dir, 20_000).unwrap(), acknowledged + 1);
+}
+
+/// A commit of the group `g` with metadata that fills a disk.
+fn commit(broker: &mut Broker<FileStore>, offset: i64) -> Result<(), Code> {
+    let committed = CommittedOffset { offset, leader_epoch: -1, metadata: "m".repeat(3000) };
+    let plan = broker.state().plan_commit_offsets(
+        "g",
+        vec![GroupOffset { topic: "t".into(), partition: 0, committed }],
+        0,
+    );
+    broker.run(plan, Code::KafkaStorageError)
+}
+
+fn configure(broker: &mut Broker<FileStore>, retention_ms: &str) -> Result<(), Code> {
+    let config = TopicConfig::from([("retention.ms".to_owned(), retention_ms.to_owned())]);
+    let plan = broker.state().plan_configure_topic("t", config)?;
+    broker.run(plan, Code::KafkaStorageError)
+}
+
+#[test]
+fn a_full_disk_refuses_offsets_transactions_and_settings_too_and_all_goes_on_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("skipped: only root can mount a small disk; crash.rs covers a store that fails");
+        return;
+    };
+    let (dir, filler) = (disk.0.path().join("data"), disk.0.path().join("filler"));
+    std::fs::write(&filler, vec![0; 128 * 1024]).unwrap();
+    let mut broker = open_with(&dir, 20_000).unwrap();
+    create(&mut broker);
+    configure(&mut broker, "1000000").unwrap();
+    let fenced = Code::ProducerFenced;
+    let plan = broker.state().plan_init_transactional("x", 60_000, None, fenced, 0).unwrap();
+    let (id, epoch) = broker.run(plan, Code::KafkaStorageError).unwrap();
+    let owner = ("x", id, epoch);
+    let plan = broker.state().plan_txn_partitions(owner, vec![("t".to_owned(), 0)], fenced, 0).unwrap();
+    broker.run(plan, Code::KafkaStorageError).unwrap();
+    let mut acknowledged = 0;
+    while commit(&mut broker, acknowledged + 1) == Ok(()) {
+        acknowledged += 1;
+        assert!(acknowledged < 1000, "the disk is never full");
+    }
+    // What is left of the last block is too short for a line as long as these.
+    let end = |broker: &mut Broker<FileStore>| {
+        let plan = broker.state().plan_end_txn(owner, true, fenced, 0)?;
+        broker.run(plan, Code::KafkaStorageError)
+    };
+    let mut settings = 1_000_000;
+    while configure(&mut broker, &(settings + 1).to_string()) == Ok(()) {
+        settings += 1;
+    }
+    assert_eq!(configure(&mut broker, "7"), Err(Code::KafkaStorageError));
+    assert_eq!(commit(&mut broker, 9_999), Err(Code::KafkaStorageError));
+    let told = |broker: &Broker<FileStore>| {
+        let offset = broker.state().groups().committed("g", "t", 0).map(|committed| committed.offset);
+        (offset, broker.state().topics()["t"].config["retention.ms"].clone())
+    };
+    assert_eq!(told(&broker), (Some(acknowledged), settings.to_string()), "what was refused did not happen");
+    let was_refused = end(&mut broker).is_err();
+    std::fs::remove_file(&filler).unwrap();
+    // Decided is decided: whoever asks again, or the clock, finishes it.
+    if was_refused {
+        end(&mut broker).unwrap();
+    }
+    assert!(broker.state().transactions().unfinished().is_empty());
+    commit(&mut broker, acknowledged + 1).unwrap();
+    configure(&mut broker, "2000000").unwrap();
+    let now = (Some(acknowledged + 1), "2000000".to_owned());
+    assert_eq!(told(&broker), now);
+    drop(broker);
+    assert_eq!(told(&open_with(&dir, 20_000).unwrap()), now);
 }

@@ -118,7 +118,11 @@ fn open(options: &Options) -> io::Result<Broker<FileStore>> {
         transactional_id_expiration_ms: millis(options.transactional_id_expiration),
         ..Settings::default()
     };
-    Broker::open(FileStore::open(&options.data_dir, &files)?, settings, now_ms())
+    let mut store = FileStore::open_on(Arc::clone(&options.device), &options.data_dir, &files)?;
+    if options.fsync == Fsync::Always {
+        store.sync_decisions();
+    }
+    Broker::open(store, settings, now_ms())
 }
 
 impl Running {

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{FirstUser, Listener, Mechanism};
-use crate::store::FileOptions;
+use crate::store::{Device, Disk, FileOptions};
 
 /// When what was stored is synced to the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub enum Fsync {
     Always,
     /// So often: a power cut takes at most what came in between.
     Interval(Duration),
-    /// When the operating system sees fit (about 30 s on Linux), and at an orderly stop.
+    /// When the operating system sees fit (about 30 s on Linux), whenever a file is full, and at an orderly stop.
     Never,
 }
 
@@ -78,6 +79,8 @@ pub struct Options {
     /// A client that begins a request or takes an answer has this long, and a second more for every 256 KiB: whoever
     /// is slower holds a thread and memory for nothing.
     pub stall_timeout: Duration,
+    /// What makes files survive a power cut.
+    pub device: Arc<dyn Device>,
     /// TLS handshake and login together must be over by then.
     pub handshake_timeout: Duration,
     /// Connections that may be in the middle of that at once; a further one ends the oldest.
@@ -106,6 +109,7 @@ impl Options {
             max_pending_bytes: 512 * 1024 * 1024,
             idle_timeout: Duration::from_secs(600),
             stall_timeout: Duration::from_secs(30),
+            device: Arc::new(Disk),
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: 1000,
         }

@@ -59,6 +59,20 @@ impl Checkpoint {
         self.entries.chunks_exact(ENTRY_LEN).map(decode)
     }
 
+    /// Whether the batches can lie one behind the other in a segment that begins at `base`.
+    pub fn is_chain_from(&self, base: i64) -> bool {
+        let (mut next, mut bytes) = (base, 0);
+        let in_order = self.headers().all(|header| {
+            let fits = header.can_follow(base, next);
+            if fits {
+                next = header.next_offset();
+                bytes += header.length as u64;
+            }
+            fits
+        });
+        in_order && bytes == self.covered
+    }
+
     /// Brings the checkpoint of a segment up to its present size, which must be synced.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::device::{Device, Disk};
 use super::journal::Journal;
 use super::log::Log;
 use super::range::FileRange;
@@ -43,6 +44,9 @@ pub struct FileStore {
     /// `segment.bytes` of topics that set it, by number.
     segment_limits: HashMap<u64, u64>,
     logs: HashMap<LogId, Log>,
+    device: Arc<dyn Device>,
+    /// The decision about a transaction is synced before its markers are written.
+    syncs_decisions: bool,
     /// `None` until the replay.
     journal: Option<Journal>,
     _lock: File,
@@ -54,6 +58,14 @@ impl FileStore {
     /// # Errors
     /// No permission, or another broker uses the directory.
     pub fn open(dir: &Path, options: &FileOptions) -> io::Result<Self> {
+        Self::open_on(Arc::new(Disk), dir, options)
+    }
+
+    /// The same on a device of one's own.
+    ///
+    /// # Errors
+    /// As [`FileStore::open`].
+    pub fn open_on(device: Arc<dyn Device>, dir: &Path, options: &FileOptions) -> io::Result<Self> {
         fs::create_dir_all(dir.join("logs"))?;
         let lock = File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
         match lock.try_lock() {
@@ -72,9 +84,17 @@ impl FileStore {
             segment_bytes,
             segment_limits: HashMap::new(),
             logs: HashMap::new(),
+            device,
+            syncs_decisions: false,
             journal: None,
             _lock: lock,
         })
+    }
+
+    /// From here on the decision about a transaction is on the device before any of its markers is written: a power
+    /// cut leaves a transaction committed everywhere or nowhere.
+    pub fn sync_decisions(&mut self) {
+        self.syncs_decisions = true;
     }
 
     /// Files written since the last call. Sync them without holding up anybody.
@@ -118,8 +138,9 @@ impl FileStore {
                 let id = LogId { topic: number, partition };
                 let start = deleted.before.get(&id).copied().unwrap_or(0);
                 let may_have_gaps = deleted.compacted.contains(&number);
-                let log =
-                    Log::open(dir, start, may_have_gaps, &mut |header| visit(Replayed::Batch(id, header)))?;
+                let log = Log::open(dir, Arc::clone(&self.device), start, may_have_gaps, &mut |header| {
+                    visit(Replayed::Batch(id, header))
+                })?;
                 visit(Replayed::End(id, log.next()));
                 self.logs.insert(id, log);
             }
@@ -137,7 +158,7 @@ impl SegmentStore for FileStore {
 
     fn replay(&mut self, visit: &mut dyn FnMut(Replayed)) -> io::Result<()> {
         let mut deleted = Deleted::default();
-        let journal = Journal::open(self.dir.join("journal"), &mut |entry| {
+        let journal = Journal::open(self.dir.join("journal"), Arc::clone(&self.device), &mut |entry| {
             deleted.note(&entry);
             note_limit(&mut self.segment_limits, &entry);
             visit(Replayed::Entry(entry));
@@ -152,11 +173,16 @@ impl SegmentStore for FileStore {
             .segment_limits
             .get(&log.topic)
             .map_or(self.segment_bytes, |own| self.segment_bytes.min(*own));
-        self.logs.entry(log).or_insert_with(|| Log::new(dir())).append(batch, limit)
+        self.logs.entry(log).or_insert_with(|| Log::new(dir(), Arc::clone(&self.device))).append(batch, limit)
     }
 
     fn journal(&mut self, entry: &Entry) -> io::Result<()> {
-        self.open_journal()?.append(entry)?;
+        let syncs = self.syncs_decisions && matches!(entry, Entry::TxnEnding { .. });
+        let journal = self.open_journal()?;
+        journal.append(entry)?;
+        if syncs {
+            journal.sync()?;
+        }
         note_limit(&mut self.segment_limits, entry);
         if let Entry::LogStart { topic, partition, offset } = entry
             && let Some(log) = self.logs.get_mut(&LogId { topic: *topic, partition: *partition })

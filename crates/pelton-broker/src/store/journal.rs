@@ -5,15 +5,20 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::device::Device;
 use crate::core::Entry;
 
 /// A journal shorter than this is never rewritten.
 const SHORT_BYTES: u64 = 4 * 1024 * 1024;
 
+/// So many zeros in a row are no text: a block that a power cut kept from the device reads like this.
+const HOLE: [u8; 64] = [0; 64];
+
 /// The journal, open for appending.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
+    device: Arc<dyn Device>,
     file: Arc<File>,
     size: u64,
     /// Size right after the last rewrite.
@@ -27,9 +32,9 @@ impl Journal {
     ///
     /// # Errors
     /// The file cannot be read, or is damaged before its last line.
-    pub fn open(path: PathBuf, visit: &mut dyn FnMut(Entry)) -> io::Result<Self> {
+    pub fn open(path: PathBuf, device: Arc<dyn Device>, visit: &mut dyn FnMut(Entry)) -> io::Result<Self> {
         let file = File::options().create(true).read(true).append(true).open(&path)?;
-        sync_dir(&path)?;
+        sync_dir(&*device, &path)?;
         let text = fs::read(&path)?;
         let mut size = 0;
         while let Some(len) = text[size..].iter().position(|byte| *byte == b'\n') {
@@ -39,10 +44,12 @@ impl Journal {
         }
         let rest = &text[size..];
         if !rest.is_empty() {
-            if rest
-                .split_inclusive(|byte| *byte == b'\n')
-                .skip(1)
-                .any(|line| decode(line.trim_ascii_end()).is_some())
+            let is_hole = rest.windows(HOLE.len()).any(|bytes| bytes == HOLE);
+            if !is_hole
+                && rest
+                    .split_inclusive(|byte| *byte == b'\n')
+                    .skip(1)
+                    .any(|line| decode(line.trim_ascii_end()).is_some())
             {
                 let text = format!("{}: damaged at byte {size}; restore it from a copy", path.display());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -52,7 +59,15 @@ impl Journal {
             file.set_len(size as u64)?;
         }
         let size = size as u64;
-        Ok(Self { path, file: Arc::new(file), size, snapshot_size: 0, is_broken: false, is_dirty: false })
+        Ok(Self {
+            path,
+            device,
+            file: Arc::new(file),
+            size,
+            snapshot_size: 0,
+            is_broken: false,
+            is_dirty: false,
+        })
     }
 
     /// Appends one line with one write.
@@ -75,6 +90,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Makes what was appended survive a power cut.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn sync(&self) -> io::Result<()> {
+        self.device.sync(&self.file)
+    }
+
     /// Whether most of it is likely history.
     pub fn is_long(&self) -> bool {
         self.size > SHORT_BYTES.max(4 * self.snapshot_size)
@@ -94,9 +117,9 @@ impl Journal {
         }
         fs::write(&new, &text)?;
         let file = File::options().read(true).append(true).open(&new)?;
-        file.sync_data()?;
+        self.device.sync(&file)?;
         fs::rename(&new, &self.path)?;
-        sync_dir(&self.path)?;
+        sync_dir(&*self.device, &self.path)?;
         self.file = Arc::new(file);
         self.size = text.len() as u64;
         self.snapshot_size = self.size;
@@ -111,8 +134,8 @@ impl Journal {
     }
 }
 
-fn sync_dir(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_data())
+fn sync_dir(device: &dyn Device, path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |dir| device.sync(&File::open(dir)?))
 }
 
 fn encode(entry: &Entry) -> io::Result<Vec<u8>> {

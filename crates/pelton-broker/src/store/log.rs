@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, INDEX, UNFINISHED};
 use super::compact::{CLEAN, NewSegment, SegmentReader};
+use super::device::Device;
 use super::range::FileRange;
 use super::recover::Scan;
 use super::segment::Segment;
@@ -17,19 +18,20 @@ use crate::batch::{Batch, BatchHeader};
 #[derive(Debug)]
 pub struct Log {
     dir: PathBuf,
+    device: Arc<dyn Device>,
     /// Ordered by base offset; empty until the first append.
     segments: Vec<Segment>,
     /// Set when a failed write could not be taken back: what follows it would be unreadable.
     is_broken: bool,
     is_dirty: bool,
-    /// Full segments left since the last [`Log::take_dirty`].
+    /// Directories with new names since the last [`Log::take_dirty`].
     left: Vec<Arc<File>>,
 }
 
 impl Log {
     /// A log without records; its directory appears with the first append.
-    pub fn new(dir: PathBuf) -> Self {
-        Self { dir, segments: Vec::new(), is_broken: false, is_dirty: false, left: Vec::new() }
+    pub fn new(dir: PathBuf, device: Arc<dyn Device>) -> Self {
+        Self { dir, device, segments: Vec::new(), is_broken: false, is_dirty: false, left: Vec::new() }
     }
 
     /// Opens the segments in `dir` and gives every batch to `visit`, in order. Records before `start` count as
@@ -39,6 +41,7 @@ impl Log {
     /// A file cannot be read, or a segment before the last is damaged or missing.
     pub fn open(
         dir: PathBuf,
+        device: Arc<dyn Device>,
         start: i64,
         may_have_gaps: bool,
         visit: &mut dyn FnMut(BatchHeader),
@@ -50,7 +53,7 @@ impl Log {
             Checkpoint::remove(&path)?;
             fs::remove_file(path)?;
         }
-        let mut log = Self::new(dir);
+        let mut log = Self::new(dir, device);
         let mut expected = None;
         for (at, (base, path)) in files.iter().enumerate() {
             if expected.is_some_and(|next| if may_have_gaps { next > *base } else { next != *base }) {
@@ -102,9 +105,13 @@ impl Log {
                 self.left.push(Arc::new(File::open(dir)?));
             }
         }
+        // Where there is a later segment, this one is whole after a power cut too: a start may refuse one that is not,
+        // and never takes a hole for the end of the log.
+        if let Some(last) = self.segments.last() {
+            self.device.sync(&last.file())?;
+        }
         let segment = Segment::create(&self.dir, base)?;
         self.left.push(Arc::new(File::open(&self.dir)?));
-        self.left.extend(self.segments.last().map(Segment::file));
         self.segments.push(segment);
         Ok(())
     }

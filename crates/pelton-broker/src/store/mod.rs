@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod compact;
+mod device;
 mod file;
 mod journal;
 mod log;
@@ -15,6 +16,7 @@ use std::io;
 
 pub use checkpoint::Checkpoint;
 pub use compact::{Done, Job, NewSegment, SegmentReader};
+pub use device::{Device, Disk};
 pub use file::{FileOptions, FileStore};
 pub use memory::MemoryStore;
 

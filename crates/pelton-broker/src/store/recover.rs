@@ -10,6 +10,9 @@ use super::segment::Segment;
 use super::window::Window;
 use crate::batch::{self, BatchError, BatchHeader, HEADER_LEN};
 
+/// What a power cut leaves of a write: blocks that never reached the device read as zeros.
+const BLOCK: usize = 4096;
+
 /// How carefully to look at a segment when opening it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scan {
@@ -52,6 +55,10 @@ impl Segment {
                 "a segment is shorter than it was when it was synced; what is there is kept");
             return;
         }
+        if !checkpoint.is_chain_from(self.base) {
+            tracing::warn!(path = %self.path.display(), "ignored a checkpoint that does not fit its segment");
+            return;
+        }
         for header in checkpoint.headers() {
             self.note(&header);
             visit(header);
@@ -88,12 +95,14 @@ impl Segment {
         let found = BatchHeader::check_stored(window.get(&self.file, self.size, length)?);
         let behind = (self.size + length as u64, left - length);
         match found {
-            Ok(header) if header.base_offset == self.next => Ok(Some(header)),
+            Ok(header) if header.base_offset == self.next && header.can_follow(self.base, self.next) => {
+                Ok(Some(header))
+            }
             Ok(header) => {
                 // Compaction leaves gaps; an offset that changed does not fit to what follows.
                 let following = self.batch_at(window, behind)?;
                 let fits = following.is_none_or(|following| following.base_offset >= header.next_offset());
-                if header.base_offset > self.next && header.last_offset_delta >= 0 && fits {
+                if header.can_follow(self.base, self.next) && fits {
                     return Ok(Some(header));
                 }
                 let error = BatchError::Offset { says: header.base_offset, expected: self.next };
@@ -104,7 +113,7 @@ impl Segment {
     }
 
     /// A batch that cannot be right. With a good one behind it, it was complete once and changed later: it stays,
-    /// is named, and is refused to readers. Otherwise it is what a crash left.
+    /// is named, and is refused to readers. Otherwise, or with a block of zeros in it, it is what a crash left.
     fn damaged_batch(
         &mut self,
         window: &mut Window,
@@ -114,8 +123,11 @@ impl Segment {
     ) -> io::Result<Option<BatchHeader>> {
         let following = self.batch_at(window, behind)?.filter(|following| following.base_offset > self.next);
         let length = usize::try_from(behind.0 - self.size).unwrap_or(usize::MAX);
-        let head = window.get(&self.file, self.size, HEADER_LEN)?;
-        let Ok(header) = BatchHeader::parse(head) else { return Ok(None) };
+        let bytes = window.get(&self.file, self.size, length)?;
+        let Ok(header) = BatchHeader::parse(bytes) else { return Ok(None) };
+        if has_hole(bytes, self.size) {
+            return Ok(None);
+        }
         let last_delta = match following {
             Some(following) => following.base_offset - self.next - 1,
             // The last batch of a full segment.
@@ -130,6 +142,8 @@ impl Segment {
         tracing::error!(path = %self.path.display(), %damage,
             "a batch changed after it was written; it is refused to readers");
         self.checked_from = behind.0;
+        // A checkpoint is made of the headers in the file, and this one lies: the next start looks for itself again.
+        self.checkpointed = u64::MAX;
         // Nothing in it can be believed but its place.
         Ok(Some(BatchHeader {
             base_offset: self.next,
@@ -161,4 +175,12 @@ impl Segment {
             None => Ok(None),
         }
     }
+}
+
+/// Whether a whole block of the file within `bytes`, which lie at `position`, is zero.
+fn has_hole(bytes: &[u8], position: u64) -> bool {
+    let into_block = usize::try_from(position % BLOCK as u64).unwrap_or(0);
+    let first = (BLOCK - into_block) % BLOCK;
+    let whole = bytes.get(first..).unwrap_or_default();
+    whole.chunks_exact(BLOCK).any(|block| block.iter().all(|byte| *byte == 0))
 }
