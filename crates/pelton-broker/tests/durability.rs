@@ -13,7 +13,18 @@ use pelton_broker::{Broker, Code, Settings};
 const LOG: LogId = LogId { topic: 0, partition: 0 };
 
 fn open_with(dir: &Path, segment_bytes: u64) -> std::io::Result<Broker<FileStore>> {
-    Broker::open(FileStore::open(dir, &FileOptions { segment_bytes })?, Settings::default(), 0)
+    let begun = std::time::Instant::now();
+    loop {
+        match FileStore::open(dir, &FileOptions { segment_bytes }) {
+            // A program that another test starts holds all locks of this one until it is loaded.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::ResourceBusy && begun.elapsed().as_secs() < 60 =>
+            {
+                std::thread::yield_now();
+            }
+            opened => return Broker::open(opened?, Settings::default(), 0),
+        }
+    }
 }
 
 fn open(dir: &Path) -> Broker<FileStore> {
