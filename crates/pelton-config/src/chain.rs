@@ -127,9 +127,9 @@ pub(crate) fn input_of(
     operators: &[OperatorDef],
     at: usize,
     sources: &BTreeMap<String, Option<Arc<RecordSchema>>>,
-    shapes: &[Option<OperatorShape>],
+    outputs: &[Option<Arc<RecordSchema>>],
 ) -> Option<Arc<RecordSchema>> {
-    let output = |at: usize| shapes.get(at)?.as_ref()?.output.clone();
+    let output = |at: usize| outputs.get(at).cloned().flatten();
     let named = |name: &str| match sources.get(name) {
         Some(schema) => schema.clone(),
         None => output(operators.iter().position(|operator| operator.name == name)?),
@@ -159,16 +159,20 @@ pub fn shapes(
     };
     let sources = spec.sources.iter().map(|(name, source)| (name.clone(), schema(source))).collect();
     let mut shapes = vec![None; spec.operators.len()];
+    let mut outputs = vec![None; spec.operators.len()];
     let mut wrong = Vec::new();
     for index in order_of(&spec.operators) {
         let operator = &spec.operators[index];
-        let context = context.with_input(input_of(&spec.operators, index, &sources, &shapes));
+        let context = context.with_input(input_of(&spec.operators, index, &sources, &outputs));
         match registry.find_operator(&operator.kind) {
             None => {
                 wrong.push((index, OptionError::at("", format!("there is no operator `{}`", operator.kind))))
             }
             Some(factory) => match factory.check(&operator.options, &context) {
-                Ok(shape) => shapes[index] = Some(shape),
+                Ok(shape) => {
+                    outputs[index] = shape.output.clone();
+                    shapes[index] = Some(shape);
+                }
                 Err(errors) => wrong.extend(errors.into_iter().map(|e| (index, e))),
             },
         }
@@ -293,11 +297,14 @@ impl Resolver<'_> {
                 break;
             }
             match self.output(input) {
-                Ok(output) if found.contains(&output) => self.errors.push(ChainError {
-                    at: at(index),
-                    message: format!("`{input}` is named twice in these `inputs`"),
-                    hint: Some("name each input once".to_owned()),
-                }),
+                // By its name as well: of an operator whose options are wrong, all outputs are one.
+                Ok(output) if found.contains(&output) && inputs[..index].contains(input) => {
+                    self.errors.push(ChainError {
+                        at: at(index),
+                        message: format!("`{input}` is named twice in these `inputs`"),
+                        hint: Some("name each input once".to_owned()),
+                    })
+                }
                 Ok(output) => found.push(output),
                 Err((message, hint)) => self.errors.push(ChainError { at: at(index), message, hint }),
             }

@@ -150,13 +150,18 @@ impl Definition<'_> {
             })
             .collect();
         // In the order of the chain, so that each is checked against what is known of its records.
+        let mut outputs = vec![None; named.len()];
         for at in chain::order_of(&defs) {
             let (name, _, item) = &named[at];
             let owner = name.as_ref().map_or("the operator".to_owned(), |name| format!("operator `{name}`"));
             let entries = Self::kept(item);
-            let input = chain::input_of(&defs, at, &self.schemas, &self.shapes);
-            let found = self.component(Role::Operator, &owner, item.place, &entries, &OPERATOR_KEYS, input);
+            let input = chain::input_of(&defs, at, &self.schemas, &outputs);
+            let found =
+                self.component(Role::Operator, &owner, item.place, &entries, &OPERATOR_KEYS, input.clone());
             if let Some(Found { name, options, shape, .. }) = found {
+                let factory = self.components.and_then(|c| c.registry.find_operator(&name));
+                let kept = input.filter(|_| factory.is_some_and(|factory| factory.keeps_values()));
+                outputs[at] = shape.as_ref().map_or(kept, |shape| shape.output.clone());
                 defs[at].kind = name;
                 defs[at].options = options;
                 self.shapes[at] = shape;

@@ -16,8 +16,8 @@ static FILES: LazyLock<Vec<String>> = LazyLock::new(|| {
 
 /// What YAML and programs are made of.
 const PIECES: [&str; 24] = [
-    "\n", "  ", "\t", "\r\n", ":", "- ", "? ", "{", "}", "[", "]", "\"", "'", "|\n", ">-\n", "&a ", "*a", "<<: ", "---\n",
-    "${X:1}", "#", "é", "\u{feff}", "BAD",
+    "\n", "  ", "\t", "\r\n", ":", "- ", "? ", "{", "}", "[", "]", "\"", "'", "|\n", ">-\n", "&a ", "*a",
+    "<<: ", "---\n", "${X:1}", "#", "é", "\u{feff}", "BAD",
 ];
 
 fn answered(text: &str) {

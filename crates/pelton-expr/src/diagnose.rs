@@ -1,6 +1,7 @@
 //! Mistakes in programs, and errors of running ones, in words and places a user can act on.
 
 use crate::program::LEFT_OUT;
+use pelton_types::suggest::nearest;
 use std::ops::Range;
 use vrl::{
     diagnostic::{Diagnostic, DiagnosticList, Note},
@@ -21,10 +22,12 @@ pub struct CompileError {
 
 /// Codes of VRL for an error that nobody handles: of an expression, in an assignment, of an argument's type.
 const UNHANDLED: [usize; 3] = [100, 103, 110];
-const HANDLE: &str = "handle the error: `!` after a function's name fails the record (`int!(.a)`), `?? VALUE` goes on \
-                      with a default, `x, err = ...` keeps it; a `schema:` of the source makes the types of fields known";
+/// Code of VRL for an argument that can never be of the type that is asked for, or only may not be.
+const ARGUMENT_TYPE: usize = 110;
 /// Of what the parser would accept instead, a longer list helps nobody.
 const LONGEST_HINT: usize = 120;
+/// An expression up to here is shown again, mended.
+const LONGEST_CULPRIT: usize = 60;
 
 /// Whether a mistake is only that nobody handles an error.
 pub(crate) fn is_unhandled(diagnostic: &Diagnostic) -> bool {
@@ -65,7 +68,16 @@ fn mistake(source: &str, diagnostic: &Diagnostic, shift: usize) -> CompileError 
         let end = l.span.end().saturating_sub(shift).min(source.len());
         l.span.start().saturating_sub(shift).min(end)..end
     });
+    let span = visible(source, span);
     let mut message = sentence(&diagnostic.message);
+    if is_unhandled(diagnostic) && !is_impossible(primary.map_or("", |label| &label.message)) {
+        let message = "this fails on some records, and nothing says what then".to_owned();
+        let hint = Some(handle(source.get(span.clone()).unwrap_or_default()));
+        return CompileError { span, message, hint };
+    }
+    if let Some((message, hint)) = syntax(&message, source, &span) {
+        return CompileError { span, message, hint: Some(hint) };
+    }
     if message.starts_with("call to undefined") {
         message = format!("{message} `{}`", &source.get(span.clone()).unwrap_or_default());
     } else if let Some(label) = primary.filter(|l| !l.message.is_empty() && !message.contains(&l.message)) {
@@ -77,8 +89,10 @@ fn mistake(source: &str, diagnostic: &Diagnostic, shift: usize) -> CompileError 
 
 /// What to do: how errors are handled, or the context labels ("did you mean ...") and the notes that advise.
 fn hint(diagnostic: &Diagnostic, culprit: &str) -> Option<String> {
-    if is_unhandled(diagnostic) {
-        return Some(HANDLE.to_owned());
+    if diagnostic.code == ARGUMENT_TYPE {
+        return Some(
+            "the function takes another type; convert the value first, or name another field".to_owned(),
+        );
     }
     if LEFT_OUT.contains(&culprit) {
         return Some(
@@ -89,6 +103,9 @@ fn hint(diagnostic: &Diagnostic, culprit: &str) -> Option<String> {
     if diagnostic.message.contains("read-only") {
         return Some("a condition cannot change the record; change it in a `map`".to_owned());
     }
+    if diagnostic.message.starts_with("call to undefined") {
+        return Some(meant(diagnostic.message.contains("variable"), culprit));
+    }
     let context = diagnostic.labels.iter().filter(|l| !l.primary).map(|l| sentence(&l.message));
     let notes = diagnostic.notes.iter().filter_map(|note| match note {
         Note::Hint(text) | Note::Example(text) | Note::Basic(text) => Some(text.trim().to_owned()),
@@ -98,6 +115,74 @@ fn hint(diagnostic: &Diagnostic, culprit: &str) -> Option<String> {
     let mut parts: Vec<String> = context.chain(notes).filter(useful).collect();
     parts.dedup();
     (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// A place that a person can see: what is missing at the end is missing behind the last character.
+fn visible(source: &str, span: Range<usize>) -> Range<usize> {
+    let end = source.trim_end().len();
+    if span.start >= end && end > 0 { end..end } else { span }
+}
+
+/// Whether an argument can never be right, so that handling its error would be no use.
+fn is_impossible(label: &str) -> bool {
+    label.contains("exact type")
+}
+
+/// How to handle the error of this expression, with its own words.
+fn handle(culprit: &str) -> String {
+    let name_end = culprit.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(0);
+    let field: String = culprit
+        .split_once('.')
+        .map(|(_, rest)| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect())
+        .unwrap_or_default();
+    let short = culprit.len() <= LONGEST_CULPRIT && !culprit.contains('\n');
+    let schema = match field.as_str() {
+        "" => String::new(),
+        field => format!(", or tell its type at the source: `schema: {{ {field}: float }}`"),
+    };
+    if short && name_end > 0 && culprit[name_end..].starts_with('(') {
+        let (name, arguments) = culprit.split_at(name_end);
+        format!("`{name}!{arguments}` fails the record, `{culprit} ?? VALUE` goes on with a default{schema}")
+    } else if short && !field.is_empty() && !culprit.contains('"') {
+        let strict = culprit.replacen(&format!(".{field}"), &format!("float!(.{field})"), 1);
+        format!("`{strict}` fails the record, `({culprit}) ?? 0` goes on with a default{schema}")
+    } else {
+        format!("`!` behind a function's name fails the record, `?? VALUE` goes on with a default{schema}")
+    }
+}
+
+/// What an undefined name was to be.
+fn meant(variable: bool, culprit: &str) -> String {
+    if variable {
+        return format!(
+            "a field is written with a dot: `.{culprit}`; a variable must be set before: `{culprit} = ...`"
+        );
+    }
+    match nearest(culprit, crate::program::function_names()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "the functions are those of VRL: https://vector.dev/docs/reference/vrl/functions/".to_owned(),
+    }
+}
+
+/// Words for what the parser says of the kind of a token.
+fn syntax(message: &str, source: &str, span: &Range<usize>) -> Option<(String, String)> {
+    if message.contains("unexpected end of program") {
+        let hint = "something is missing behind this, or a bracket, a brace or a quote above is still open";
+        return Some(("the program ends too early".to_owned(), hint.to_owned()));
+    }
+    if !message.contains("unexpected syntax token") {
+        return None;
+    }
+    let shown: String =
+        source.get(span.start..)?.chars().take_while(|c| !c.is_whitespace()).take(20).collect();
+    let hint = if message.contains("InvalidToken") {
+        "names of fields with other characters than letters, digits and `_` stand in quotes: `.\"user id\"`"
+    } else if message.contains("Operator") {
+        "a line ends an expression: let the operator stand at the end of the line before"
+    } else {
+        "an expression is not complete before it, or a line break, `;` or bracket is missing"
+    };
+    Some((format!("`{shown}` cannot stand here"), hint.to_owned()))
 }
 
 /// One line, lowercase at the start, no full stop.

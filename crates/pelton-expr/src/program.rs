@@ -30,6 +30,11 @@ static FUNCTIONS: LazyLock<Vec<Box<dyn Function>>> = LazyLock::new(|| {
     all
 });
 
+/// Names of all functions that a program may call.
+pub(crate) fn function_names() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.iter().map(|function| function.identifier())
+}
+
 /// Times without a zone are UTC on every worker, whatever its machine is set to.
 static ZONE: LazyLock<TimeZone> = LazyLock::new(|| TimeZone::parse("UTC").unwrap_or_default());
 

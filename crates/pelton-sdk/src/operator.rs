@@ -62,6 +62,11 @@ pub trait OperatorFactory: Send + Sync {
     fn help(&self) -> &'static str {
         self.summary()
     }
+    /// Whether values leave it as they came, however its options are. Then what is known of records is known behind it even
+    /// while its options are wrong, and the mistakes of the operators behind it can be told too.
+    fn keeps_values(&self) -> bool {
+        false
+    }
     /// JSON Schema of the value under the key.
     fn schema(&self) -> schemars::Schema;
     /// Find all mistakes, without side effects.

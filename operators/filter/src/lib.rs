@@ -33,6 +33,10 @@ impl OperatorFactory for FilterFactory {
         "keeps the records a VRL condition is true for"
     }
 
+    fn keeps_values(&self) -> bool {
+        true
+    }
+
     fn schema(&self) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",

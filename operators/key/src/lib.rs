@@ -33,6 +33,10 @@ impl OperatorFactory for KeyFactory {
         "sets the record key from a field"
     }
 
+    fn keeps_values(&self) -> bool {
+        true
+    }
+
     fn schema(&self) -> schemars::Schema {
         schemars::json_schema!({
             "description": "The field whose text becomes the record key.",

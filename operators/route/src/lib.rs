@@ -42,6 +42,10 @@ impl OperatorFactory for RouteFactory {
         "sends records to outputs by VRL conditions"
     }
 
+    fn keeps_values(&self) -> bool {
+        true
+    }
+
     fn schema(&self) -> schemars::Schema {
         options::schema()
     }
