@@ -1,7 +1,7 @@
 //! Where the members that a program names stand in a record.
 
 use crate::{
-    scan::{self, JsonError, Member},
+    scan::{self, Fault, JsonError, Member},
     value,
 };
 use vrl::value::KeyString;
@@ -69,6 +69,11 @@ impl Index {
     /// Check a record whose root is an object, and find the members.
     #[inline]
     pub(crate) fn load(&mut self, bytes: &[u8]) -> Result<(), JsonError> {
+        self.find::<()>(bytes).or_else(|()| self.find::<JsonError>(bytes))
+    }
+
+    #[inline(always)]
+    fn find<E: Fault + From<JsonError>>(&mut self, bytes: &[u8]) -> Result<(), E> {
         let Self { names, places, all } = self;
         for place in places.iter_mut() {
             place.found = false;
@@ -173,7 +178,7 @@ impl Index {
     ) -> Result<(), E> {
         list.out.push(b'{');
         let mut failed = None;
-        let scanned = scan::record(bytes, |member| {
+        let scanned: Result<(), JsonError> = scan::record(bytes, |member| {
             let key = value::text(bytes, member.quoted_key())?;
             let slot = position(&self.names, key.as_bytes());
             match slot.map(|slot| (slot, new(slot))) {

@@ -50,7 +50,7 @@ impl Path {
     /// `false`. `None` when the field is missing or null, or the record has no value. The whole record is checked.
     pub fn get<'b>(&self, record: Option<&'b [u8]>) -> Result<Option<Cow<'b, str>>, FieldError> {
         let Some(bytes) = record else { return Ok(None) };
-        let mut at = scan::any_record(bytes)?;
+        let mut at = scan::any_record::<JsonError>(bytes)?;
         for step in &self.steps {
             match find(bytes, at.start, step)? {
                 Some(found) => at = found,

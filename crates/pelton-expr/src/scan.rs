@@ -8,6 +8,7 @@ use std::ops::Range;
 
 /// Containers within containers, the outermost counted: the limit `serde_json` has, so that both take the same records.
 pub(crate) const MAX_DEPTH: u32 = 127;
+const TOO_DEEP: &str = "nested deeper than 127 levels";
 
 /// The bytes are not a JSON record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,20 +37,36 @@ pub enum JsonError {
     },
 }
 
-impl JsonError {
+/// What a scan says of bytes that are no JSON. Finding places says nothing (`()`), which keeps results in registers; who
+/// needs the words scans again for a [`JsonError`].
+pub(crate) trait Fault {
     /// A byte that cannot stand at `at`.
-    pub(crate) fn invalid(at: usize, what: impl Into<String>) -> Self {
-        Self::Invalid { at, what: what.into() }
-    }
+    fn invalid(at: usize, what: &'static str) -> Self;
+    /// Something else at `at` than `what`, or nothing at all.
+    fn expected(bytes: &[u8], at: usize, what: &'static str) -> Self;
 }
 
-/// Something else at `at` than `what`, or nothing at all.
-#[cold]
-fn expected(bytes: &[u8], at: usize, what: &'static str) -> JsonError {
-    if at >= bytes.len() {
-        JsonError::Truncated { at: bytes.len(), what }
-    } else {
-        JsonError::invalid(at, what)
+impl Fault for () {
+    fn invalid(_: usize, _: &'static str) {}
+    fn expected(_: &[u8], _: usize, _: &'static str) {}
+}
+
+impl From<JsonError> for () {
+    fn from(_: JsonError) {}
+}
+
+impl Fault for JsonError {
+    #[cold]
+    fn invalid(at: usize, what: &'static str) -> Self {
+        JsonError::Invalid { at, what: what.to_owned() }
+    }
+    #[cold]
+    fn expected(bytes: &[u8], at: usize, what: &'static str) -> Self {
+        if at >= bytes.len() {
+            JsonError::Truncated { at: bytes.len(), what }
+        } else {
+            JsonError::invalid(at, what)
+        }
     }
 }
 
@@ -94,11 +111,11 @@ pub(crate) fn check_text(bytes: &[u8]) -> Result<(), JsonError> {
 
 /// Positions have 32 bits.
 #[inline]
-fn check_length(bytes: &[u8]) -> Result<(), JsonError> {
+fn check_length<E: Fault>(bytes: &[u8]) -> Result<(), E> {
     if u32::try_from(bytes.len()).is_ok() {
         Ok(())
     } else {
-        Err(JsonError::invalid(bytes.len(), "the record is 4 GiB or longer"))
+        Err(E::invalid(bytes.len(), "the record is 4 GiB or longer"))
     }
 }
 
@@ -115,17 +132,14 @@ pub(crate) fn root(bytes: &[u8]) -> usize {
 
 /// Check a whole record whose root is an object, and give each of its members to `each`.
 #[inline]
-pub(crate) fn record(
-    bytes: &[u8],
-    each: impl FnMut(Member) -> Result<(), JsonError>,
-) -> Result<(), JsonError> {
+pub(crate) fn record<E: Fault>(bytes: &[u8], each: impl FnMut(Member) -> Result<(), E>) -> Result<(), E> {
     check_length(bytes)?;
     let end = object(bytes, blank(bytes, 0), each)?;
     finish(bytes, end)
 }
 
 /// Check a whole record of any root.
-pub(crate) fn any_record(bytes: &[u8]) -> Result<Range<usize>, JsonError> {
+pub(crate) fn any_record<E: Fault>(bytes: &[u8]) -> Result<Range<usize>, E> {
     check_length(bytes)?;
     let start = blank(bytes, 0);
     let (end, _) = skip_value(bytes, start, MAX_DEPTH)?;
@@ -134,20 +148,20 @@ pub(crate) fn any_record(bytes: &[u8]) -> Result<Range<usize>, JsonError> {
 }
 
 #[inline]
-fn finish(bytes: &[u8], end: usize) -> Result<(), JsonError> {
+fn finish<E: Fault>(bytes: &[u8], end: usize) -> Result<(), E> {
     let rest = blank(bytes, end);
-    if rest == bytes.len() { Ok(()) } else { Err(expected(bytes, rest, "more text after the record")) }
+    if rest == bytes.len() { Ok(()) } else { Err(E::expected(bytes, rest, "more text after the record")) }
 }
 
 /// Give each member of the object that begins at `start` to `each`; the index behind the object.
 #[inline]
-pub(crate) fn object(
+pub(crate) fn object<E: Fault>(
     bytes: &[u8],
     start: usize,
-    mut each: impl FnMut(Member) -> Result<(), JsonError>,
-) -> Result<usize, JsonError> {
+    mut each: impl FnMut(Member) -> Result<(), E>,
+) -> Result<usize, E> {
     if bytes.get(start) != Some(&b'{') {
-        return Err(expected(bytes, start, "expected an object"));
+        return Err(E::expected(bytes, start, "expected an object"));
     }
     let mut at = blank(bytes, start + 1);
     if bytes.get(at) == Some(&b'}') {
@@ -166,7 +180,7 @@ pub(crate) fn object(
         match bytes.get(at) {
             Some(b',') => at = blank(bytes, at + 1),
             Some(b'}') => return Ok(at + 1),
-            _ => return Err(expected(bytes, at, "expected ',' or '}'")),
+            _ => return Err(E::expected(bytes, at, "expected ',' or '}'")),
         }
     }
 }
@@ -179,9 +193,13 @@ pub(crate) fn next_member(bytes: &[u8], end: usize) -> usize {
 }
 
 /// Give the range of each element of the array that begins at `start` to `each`.
-pub(crate) fn array(bytes: &[u8], start: usize, mut each: impl FnMut(Range<usize>)) -> Result<(), JsonError> {
+pub(crate) fn array<E: Fault>(
+    bytes: &[u8],
+    start: usize,
+    mut each: impl FnMut(Range<usize>),
+) -> Result<(), E> {
     if bytes.get(start) != Some(&b'[') {
-        return Err(expected(bytes, start, "expected an array"));
+        return Err(E::expected(bytes, start, "expected an array"));
     }
     let mut at = blank(bytes, start + 1);
     if bytes.get(at) == Some(&b']') {
@@ -194,7 +212,7 @@ pub(crate) fn array(bytes: &[u8], start: usize, mut each: impl FnMut(Range<usize
         match bytes.get(at) {
             Some(b',') => at = blank(bytes, at + 1),
             Some(b']') => return Ok(()),
-            _ => return Err(expected(bytes, at, "expected ',' or ']'")),
+            _ => return Err(E::expected(bytes, at, "expected ',' or ']'")),
         }
     }
 }
@@ -208,21 +226,21 @@ struct Key {
 }
 
 /// A key at `at` (its opening quote), the colon, and the blanks around it.
-#[inline]
-fn key(bytes: &[u8], at: usize) -> Result<Key, JsonError> {
+#[inline(always)]
+fn key<E: Fault>(bytes: &[u8], at: usize) -> Result<Key, E> {
     if bytes.get(at) != Some(&b'"') {
-        return Err(expected(bytes, at, "expected a key in quotes"));
+        return Err(E::expected(bytes, at, "expected a key in quotes"));
     }
     let (end, escaped) = string_end(bytes, at + 1)?;
     let colon = blank(bytes, end + 1);
     if bytes.get(colon) != Some(&b':') {
-        return Err(expected(bytes, colon, "expected ':'"));
+        return Err(E::expected(bytes, colon, "expected ':'"));
     }
     Ok(Key { end, escaped, value: blank(bytes, colon + 1) })
 }
 
 /// Index behind the blanks at `at`.
-#[inline]
+#[inline(always)]
 fn blank(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
         at += 1;
@@ -231,8 +249,8 @@ fn blank(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// Index behind the value at `at`, and whether it is a string with escapes.
-#[inline]
-fn skip_value(bytes: &[u8], at: usize, depth: u32) -> Result<(usize, bool), JsonError> {
+#[inline(always)]
+fn skip_value<E: Fault>(bytes: &[u8], at: usize, depth: u32) -> Result<(usize, bool), E> {
     match bytes.get(at) {
         Some(b'"') => string_end(bytes, at + 1).map(|(end, escaped)| (end + 1, escaped)),
         Some(b'{' | b'[') => skip_container(bytes, at, depth).map(|end| (end, false)),
@@ -241,30 +259,30 @@ fn skip_value(bytes: &[u8], at: usize, depth: u32) -> Result<(usize, bool), Json
 }
 
 /// Index behind a number or a literal.
-#[inline]
-fn skip_plain(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
+#[inline(always)]
+fn skip_plain<E: Fault>(bytes: &[u8], at: usize) -> Result<usize, E> {
     match bytes.get(at) {
         Some(b'-' | b'0'..=b'9') => number_end(bytes, at),
         Some(b't') => literal(bytes, at, b"true"),
         Some(b'f') => literal(bytes, at, b"false"),
         Some(b'n') => literal(bytes, at, b"null"),
-        _ => Err(expected(bytes, at, "expected a value")),
+        _ => Err(E::expected(bytes, at, "expected a value")),
     }
 }
 
-#[inline]
-fn literal(bytes: &[u8], at: usize, word: &'static [u8]) -> Result<usize, JsonError> {
+#[inline(always)]
+fn literal<E: Fault>(bytes: &[u8], at: usize, word: &'static [u8]) -> Result<usize, E> {
     let rest = &bytes[at..];
     if rest.starts_with(word) {
         return Ok(at + word.len());
     }
     let same = rest.iter().zip(word).take_while(|(a, b)| a == b).count();
-    Err(expected(bytes, at + same, "expected true, false or null"))
+    Err(E::expected(bytes, at + same, "expected true, false or null"))
 }
 
 /// Index of the closing quote of a string whose first byte is at `at`, and whether it has escapes.
-#[inline]
-fn string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), JsonError> {
+#[inline(always)]
+fn string_end<E: Fault>(bytes: &[u8], mut at: usize) -> Result<(usize, bool), E> {
     let mut escaped = false;
     loop {
         at = find::special(bytes, at);
@@ -274,27 +292,27 @@ fn string_end(bytes: &[u8], mut at: usize) -> Result<(usize, bool), JsonError> {
                 escaped = true;
                 at = escape_end(bytes, at)?;
             }
-            Some(_) => return Err(JsonError::invalid(at, "a control character in a string must be escaped")),
-            None => return Err(expected(bytes, at, "expected the closing quote of a string")),
+            Some(_) => return Err(E::invalid(at, "a control character in a string must be escaped")),
+            None => return Err(E::expected(bytes, at, "expected the closing quote of a string")),
         }
     }
 }
 
 /// Index behind the escape whose backslash is at `at`.
-fn escape_end(bytes: &[u8], at: usize) -> Result<usize, JsonError> {
+fn escape_end<E: Fault>(bytes: &[u8], at: usize) -> Result<usize, E> {
     match bytes.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
         Some(b'u') => match (at + 2..at + 6).find(|&i| !bytes.get(i).is_some_and(u8::is_ascii_hexdigit)) {
             None => Ok(at + 6),
-            Some(bad) => Err(expected(bytes, bad, "expected four hexadecimal digits after \\u")),
+            Some(bad) => Err(E::expected(bytes, bad, "expected four hexadecimal digits after \\u")),
         },
-        _ => Err(expected(bytes, at + 1, "expected one of \"\\/bfnrtu after a backslash")),
+        _ => Err(E::expected(bytes, at + 1, "expected one of \"\\/bfnrtu after a backslash")),
     }
 }
 
 /// Index behind the number at `at`.
-#[inline]
-fn number_end(bytes: &[u8], mut at: usize) -> Result<usize, JsonError> {
+#[inline(always)]
+fn number_end<E: Fault>(bytes: &[u8], mut at: usize) -> Result<usize, E> {
     if bytes[at] == b'-' {
         at += 1;
     }
@@ -302,7 +320,7 @@ fn number_end(bytes: &[u8], mut at: usize) -> Result<usize, JsonError> {
         Some(b'0') => {
             at += 1;
             if let Some(b'0'..=b'9') = bytes.get(at) {
-                return Err(JsonError::invalid(at, "a number must not begin with 0"));
+                return Err(E::invalid(at, "a number must not begin with 0"));
             }
         }
         _ => at = digits(bytes, at)?,
@@ -321,17 +339,17 @@ fn number_end(bytes: &[u8], mut at: usize) -> Result<usize, JsonError> {
 }
 
 /// Index behind one digit or more.
-#[inline]
-fn digits(bytes: &[u8], start: usize) -> Result<usize, JsonError> {
+#[inline(always)]
+fn digits<E: Fault>(bytes: &[u8], start: usize) -> Result<usize, E> {
     let mut at = start;
     while let Some(b'0'..=b'9') = bytes.get(at) {
         at += 1;
     }
-    if at == start { Err(expected(bytes, at, "expected a digit")) } else { Ok(at) }
+    if at == start { Err(E::expected(bytes, at, "expected a digit")) } else { Ok(at) }
 }
 
 /// Index behind the object or array at `at`, of at most `limit` levels. Keeps no stack but a bit per level.
-fn skip_container(bytes: &[u8], mut at: usize, limit: u32) -> Result<usize, JsonError> {
+fn skip_container<E: Fault>(bytes: &[u8], mut at: usize, limit: u32) -> Result<usize, E> {
     let mut depth = 0u32;
     let mut objects = 0u128; // the lowest bit: the innermost container is an object
     loop {
@@ -339,7 +357,7 @@ fn skip_container(bytes: &[u8], mut at: usize, limit: u32) -> Result<usize, Json
         match bytes.get(at) {
             Some(open @ (b'{' | b'[')) => {
                 if depth == limit {
-                    return Err(JsonError::invalid(at, format!("nested deeper than {MAX_DEPTH} levels")));
+                    return Err(E::invalid(at, TOO_DEEP));
                 }
                 let is_object = *open == b'{';
                 depth += 1;
@@ -378,8 +396,8 @@ fn skip_container(bytes: &[u8], mut at: usize, limit: u32) -> Result<usize, Json
                         return Ok(at);
                     }
                 }
-                (_, true) => return Err(expected(bytes, at, "expected ',' or '}'")),
-                (_, false) => return Err(expected(bytes, at, "expected ',' or ']'")),
+                (_, true) => return Err(E::expected(bytes, at, "expected ',' or '}'")),
+                (_, false) => return Err(E::expected(bytes, at, "expected ',' or ']'")),
             }
         }
     }

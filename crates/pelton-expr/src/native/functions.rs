@@ -117,7 +117,8 @@ impl<'a> Env<'a> {
             Function::Round | Function::Floor | Function::Ceil => round(function, value, 0),
             Function::Abs => match value {
                 Val::Float(number) => Ok(Val::Float(number.abs())),
-                Val::Int(number) => number.checked_abs().map(Val::Int).ok_or(Stop::Ask),
+                // The lowest integer has no opposite: it stays, as in VRL without overflow checks (with them VRL panics).
+                Val::Int(number) => Ok(Val::Int(number.wrapping_abs())),
                 _ => Err(Stop::Fail),
             },
             Function::String | Function::Int | Function::Float | Function::Bool => {
@@ -206,9 +207,8 @@ fn length(value: Val<'_>) -> Result<Val<'_>, Stop> {
                     names[n] = name;
                     n += 1;
                 }
-                Ok(())
-            })
-            .map_err(|_| Stop::Ask)?;
+                Ok::<_, Stop>(())
+            })?;
             if odd { Err(Stop::Ask) } else { Ok(count(n)) }
         }
         _ => Err(Stop::Fail),

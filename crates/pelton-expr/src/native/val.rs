@@ -10,6 +10,16 @@ use bumpalo::Bump;
 use std::ops::Range;
 use vrl::value::Value;
 
+/// What was scanned before is sound; if not, it is for VRL to say.
+impl scan::Fault for Stop {
+    fn invalid(_: usize, _: &'static str) -> Self {
+        Stop::Ask
+    }
+    fn expected(_: &[u8], _: usize, _: &'static str) -> Self {
+        Stop::Ask
+    }
+}
+
 /// A value. Texts and containers lie in the record, the program or the arena.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Val<'a> {
@@ -133,16 +143,15 @@ fn member(text: &[u8], start: usize, name: &str) -> Result<Option<(Range<usize>,
     let mut found: Option<Member> = None;
     scan::object(text, start, |member| {
         let same = if member.key_escaped {
-            value::text(text, member.quoted_key())? == name
+            value::text(text, member.quoted_key()).map_err(|_| Stop::Ask)? == name
         } else {
             &text[member.key()] == name.as_bytes()
         };
         if same {
             found = Some(member);
         }
-        Ok(())
-    })
-    .map_err(|_| Stop::Ask)?;
+        Ok::<_, Stop>(())
+    })?;
     Ok(found.map(|member| (member.value(), member.escaped)))
 }
 
@@ -156,20 +165,19 @@ fn element(text: &[u8], start: usize, index: isize) -> Result<Option<Range<usize
         index.unsigned_abs()
     };
     let (mut n, mut found) = (0, None);
-    scan::array(text, start, |range| {
+    scan::array::<Stop>(text, start, |range| {
         if n == index {
             found = Some(range);
         }
         n += 1;
-    })
-    .map_err(|_| Stop::Ask)?;
+    })?;
     Ok(found)
 }
 
 /// Elements of the array at `start`.
 pub(super) fn count(text: &[u8], start: usize) -> Result<usize, Stop> {
     let mut n = 0;
-    scan::array(text, start, |_| n += 1).map_err(|_| Stop::Ask)?;
+    scan::array::<Stop>(text, start, |_| n += 1)?;
     Ok(n)
 }
 
