@@ -3,6 +3,7 @@
 mod broker;
 mod chain;
 mod copy;
+mod infer;
 
 use clap::Subcommand;
 
@@ -17,6 +18,8 @@ pub enum Command {
     Chain(chain::Chain),
     /// Records per CPU-second of a bare client loop and of pipelines that copy a topic.
     Copy(copy::Copy),
+    /// Records per second through `infer`, beside the rows per second of its model alone.
+    Infer(infer::Infer),
     /// Time of the planner for 1,000 workers and 10,000 tasks.
     Planner,
 }
@@ -27,6 +30,7 @@ pub fn run(command: &Command) -> Result<(), String> {
         Command::Broker(options) => broker::run(options),
         Command::Chain(options) => chain::run(options),
         Command::Copy(options) => copy::run(options),
+        Command::Infer(options) => infer::run(options),
         Command::Planner => {
             let example = ["run", "--release", "--package", "pelton-coordinator", "--example", "planner"];
             shell::run(&mut shell::cargo(example))
