@@ -9,6 +9,7 @@ mod bad_input;
 mod dev;
 mod driver;
 mod endpoints;
+mod examples;
 mod operations;
 mod outage;
 mod refusals;
