@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::budget::Share;
 use super::listener::Bound;
@@ -18,7 +18,7 @@ use crate::stats::add;
 const MIN_BYTES_PER_SECOND: usize = 256 * 1024;
 /// Requests up to this need no share of the memory for requests.
 const SMALL_BYTES: usize = 64 * 1024;
-/// Buffers for answers that all connections together keep between requests.
+/// Buffers of each direction that all connections together keep between requests.
 const KEEP_BYTES: usize = 256 * 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -77,10 +77,11 @@ fn serve(socket: &TcpStream, peer: SocketAddr, guard: &ConnectionGuard, bound: &
     // A wait is cut into pieces no longer than a stall may be.
     let patience = shared.options.idle_timeout.min(shared.options.stall_timeout);
     stream.set_read_timeout(patience)?;
-    let mut out = Vec::new();
+    let (mut out, mut spare) = (Vec::new(), BytesMut::new());
     let host = format!("/{}", peer.ip()); // as Kafka shows it
     let mut share = shared.request_memory.share();
-    while let Some(frame) = read_frame(&mut stream, shared, &mut share, &Limits::of_requests(shared))? {
+    let limits = Limits::of_requests(shared);
+    while let Some(frame) = read_frame(&mut stream, shared, &mut share, &limits, &mut spare)? {
         if let Some(session) = &mut entered {
             if session.renews(&frame) {
                 session.renew(&mut stream, shared, frame)?;
@@ -91,13 +92,17 @@ fn serve(socket: &TcpStream, peer: SocketAddr, guard: &ConnectionGuard, bound: &
                 return Err(Ended::SessionOver);
             }
         }
+        let again = frame.clone();
         let request = Request::decode(frame)?.from_host(&host);
         answer(&mut stream, request, shared, bound, &mut out)?;
         share = shared.request_memory.share();
         add(&shared.stats.requests, 1);
-        if out.len() > KEEP_BYTES / shared.open_connections().max(1) {
+        let keep = KEEP_BYTES / shared.open_connections().max(1);
+        if out.len() > keep {
             out = Vec::new();
         }
+        // A store in memory holds on to what came: then there is nothing to use again.
+        spare = again.try_into_mut().ok().filter(|frame| frame.capacity() <= keep).unwrap_or_default();
     }
     Ok(())
 }
@@ -141,12 +146,13 @@ fn deadline(shared: &Shared, bytes: usize) -> Instant {
     Instant::now() + shared.options.stall_timeout + Duration::from_secs((bytes / MIN_BYTES_PER_SECOND) as u64)
 }
 
-/// The next frame; `None` if the client closed the connection between two, or sent nothing for too long.
+/// The next frame, in the memory of `spare` if that is enough; `None` if the client closed the connection between two, or sent nothing for too long.
 pub(super) fn read_frame(
     stream: &mut Stream<'_>,
     shared: &Shared,
     share: &mut Share<'_>,
     limits: &Limits,
+    spare: &mut BytesMut,
 ) -> Result<Option<Bytes>, Ended> {
     let mut prefix = [0; 4];
     let idle_since = Instant::now();
@@ -168,18 +174,23 @@ pub(super) fn read_frame(
     let length = usize::try_from(claimed).ok().filter(|length| *length <= limits.max_bytes);
     let length = length.ok_or(Ended::TooLong(claimed))?;
     let deadline = deadline(length);
-    let mut frame = Vec::with_capacity(length.min(SMALL_BYTES));
-    while frame.len() < length {
+    let mut frame = std::mem::take(spare);
+    let mut read = 0;
+    while read < length {
         // Memory is taken as bytes arrive, not as they are promised: little at first, then eight times what came.
-        let step = (length - frame.len()).min(SMALL_BYTES.max(frame.len().saturating_mul(7)));
+        let step = (length - read).min(SMALL_BYTES.max(read.saturating_mul(7)));
         if length > SMALL_BYTES && !share.grow(step, deadline) {
             return Err(Ended::Stalled);
         }
-        let from = frame.len();
-        frame.resize(from + step, 0);
-        fill(stream, &mut frame[from..], deadline)?;
+        // Bytes of an earlier frame are as good as zeros to read over.
+        if frame.len() < read + step {
+            frame.resize(read + step, 0);
+        }
+        fill(stream, &mut frame[read..read + step], deadline)?;
+        read += step;
     }
-    Ok(Some(Bytes::from(frame)))
+    frame.truncate(length);
+    Ok(Some(frame.freeze()))
 }
 
 /// Reads until `buffer` is full.

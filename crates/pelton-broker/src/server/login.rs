@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 
 use super::connection::{Ended, Limits, read_frame, send};
@@ -113,6 +113,6 @@ fn next_frame(stream: &mut Stream<'_>, shared: &Shared, deadline: Instant) -> Re
     // So little needs no share of the memory.
     let mut share = shared.request_memory.share();
     let limits = Limits { idle: left, until: Some(deadline), max_bytes: MAX_BYTES };
-    let frame = read_frame(stream, shared, &mut share, &limits)?;
+    let frame = read_frame(stream, shared, &mut share, &limits, &mut BytesMut::new())?;
     frame.ok_or_else(|| Ended::Io(std::io::ErrorKind::UnexpectedEof.into()))
 }
