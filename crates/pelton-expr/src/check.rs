@@ -77,7 +77,7 @@ impl SchemaCheck {
         scan::check_text(record)?;
         let start = scan::root(record);
         if !matches!(record.get(start), None | Some(b'{')) {
-            let range = scan::any_record(record)?;
+            let range = scan::any_record::<JsonError>(record)?;
             return Err(SchemaError::NoObject(found(&record[range])));
         }
         let mut wrong = None;
@@ -87,7 +87,7 @@ impl SchemaCheck {
             if wrong.is_none() {
                 wrong = self.member(record, member, &mut next)?.err();
             }
-            Ok(())
+            Ok::<_, JsonError>(())
         })?;
         wrong.map_or_else(|| self.complete(), Err)
     }
@@ -128,7 +128,7 @@ impl SchemaCheck {
             if wrong.is_none() {
                 wrong = self.member(record, member, &mut next)?.err();
             }
-            Ok(())
+            Ok::<_, JsonError>(())
         })?;
         wrong.map_or_else(|| self.complete(), Err)
     }
@@ -176,7 +176,7 @@ impl Check {
 
     fn elements(&mut self, record: &[u8], start: usize) -> Result<(), SchemaError> {
         let (mut index, mut wrong) = (0, None);
-        scan::array(record, start, |range| {
+        scan::array::<JsonError>(record, start, |range| {
             if wrong.is_none() {
                 let escaped = record[range.clone()].contains(&b'\\');
                 wrong = self.value(record, range, escaped).err().map(|e| e.under(&format!("[{index}]")));
