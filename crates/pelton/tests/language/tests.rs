@@ -2,7 +2,15 @@
 
 use crate::{pelton, root, text};
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 const PIPELINE: &str = r#"apiVersion: pelton.dev/v1
 kind: Pipeline
@@ -122,4 +130,36 @@ fn the_examples_pass_their_own_tests() {
         let out = pelton(&root(example), &["test"]);
         assert!(out.status.success(), "{example}: {}{}", text(&out.stdout), text(&out.stderr));
     }
+}
+
+#[test]
+fn watching_runs_the_tests_again_when_the_file_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pipeline.yaml");
+    fs::write(&file, format!("{PIPELINE}{GOOD}")).unwrap();
+    let mut watching = Command::new(env!("CARGO_BIN_EXE_pelton"))
+        .args(["test", "--watch"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (send, lines) = mpsc::channel();
+    let stdout = BufReader::new(watching.stdout.take().unwrap());
+    let reader =
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+    let until = |wanted: &str| loop {
+        match lines.recv_timeout(Duration::from_secs(120)) {
+            Ok(line) if line.contains(wanted) => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    };
+    let first = until("4 passed, 0 failed");
+    fs::write(&file, format!("{PIPELINE}{}", GOOD.replace("eur: 1800", "eur: 1"))).unwrap();
+    let second = first && until("3 passed, 1 failed");
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    drop(reader.join());
+    assert!(first && second, "first run {first}, second run {second}");
 }
