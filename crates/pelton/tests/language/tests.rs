@@ -88,7 +88,7 @@ fn a_test_that_fails_says_field_by_field_what_differs() {
     assert!(err.contains("1 of 1 tests failed"), "{err}");
     for part in [
         "FAIL  orders: converts",
-        "pipeline.yaml:17:13",
+        "pipeline.yaml:16:13",
         ".eur: expected 1801, found 1800.0",
         ".vat: expected 1, found nothing",
         "filtered by `large`: expected 2, found 1",
