@@ -12,11 +12,15 @@
 //!
 //! | a record that | is |
 //! |---|---|
-//! | is no JSON, truncated or no UTF-8 | an error with the byte |
+//! | is no JSON, or truncated | an error with the byte |
+//! | is no UTF-8 | an error with the byte where a program reads it, and at the source that says `strict`; it passes elsewhere |
 //! | has a member twice | read by its last one; untouched, both pass |
 //! | holds a number beyond 64 bits, or half a surrogate pair | fine until the member is read |
 //! | is JSON, but no object | decoded as a whole |
 //! | has no value (a tombstone) | `null`: `exists(.a)` is false, `.a > 1` is an error of the record |
+//!
+//! The hot part of the language runs without VRL ([`Program::is_native`]); VRL then only sees records that fail, or hold
+//! something odd where they are read. [`Program::through_vrl`] is for comparing.
 //!
 //! Programs read no metadata (`%`), and have no functions that leave the worker: `dns_lookup`, `reverse_dns`,
 //! `http_request`, `get_env_var`, `get_hostname` and `log` do not exist. Times without a zone are UTC.

@@ -142,7 +142,7 @@ fn mistakes_in_programs_are_all_reported_with_their_place() {
     let one = |start, end, message: &str, hint: &str| vec![(start, end, message.to_owned(), hint.to_owned())];
     assert_eq!(
         mistakes(filter("downcse(.x) == 1")),
-        one(0, 7, "call to undefined function `downcse`", "did you mean \"downcase\"?")
+        one(0, 7, "call to undefined function `downcse`", "did you mean `downcase`?")
     );
     assert_eq!(
         mistakes(filter(".flag")),
