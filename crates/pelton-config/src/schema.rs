@@ -100,6 +100,9 @@ fn source_fields(registry: &Registry) -> Map<String, Value> {
         let part = |name: &str| json!({ "$ref": format!("#/$defs/operator.{DECODE}/properties/{name}") });
         fields.insert("decode".to_owned(), part("format"));
         fields.insert("schema".to_owned(), part("schema"));
+    } else {
+        // Values pass as they are; that can always be said.
+        fields.insert("decode".to_owned(), json!({ "enum": ["json", "bytes"] }));
     }
     fields
 }
