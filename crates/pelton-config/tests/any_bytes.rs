@@ -1,5 +1,7 @@
 //! Whatever stands in a file, reading it ends with an answer.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests unwrap as tests do")]
+
 mod common;
 
 use pelton_config::Report;
