@@ -48,7 +48,7 @@ impl ConnectorFactory for BlackholeFactory {
         parse_options::<BlackholeOptions>(options).map(|_| Vec::new())
     }
 
-    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>> {
+    fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         None
     }
 

@@ -82,7 +82,7 @@ impl ConnectorFactory for FileFactory {
         options(given).map(|_| Vec::new())
     }
 
-    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>> {
+    fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         None
     }
 

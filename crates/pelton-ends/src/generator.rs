@@ -120,7 +120,7 @@ impl ConnectorFactory for GeneratorFactory {
         ])
     }
 
-    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>> {
+    fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         None
     }
 

@@ -106,7 +106,7 @@ impl ConnectorFactory for StdinFactory {
         Err(vec![OptionError::at("", "standard input takes no records").hint("use `stdout`")])
     }
 
-    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>> {
+    fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         None
     }
 

@@ -84,7 +84,7 @@ impl ConnectorFactory for StdoutFactory {
         parse_options::<StdoutOptions>(options).map(|_| Vec::new())
     }
 
-    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>> {
+    fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         None
     }
 

@@ -65,7 +65,7 @@ impl ConnectorFactory for KafkaFactory {
         Ok(vec![SinkOptions::parse(options)?.topic])
     }
 
-    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>> {
+    fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         Some(self.catalog.clone())
     }
 

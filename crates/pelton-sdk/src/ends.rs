@@ -174,8 +174,13 @@ pub trait ConnectorFactory: Send + Sync {
     fn check_source(&self, options: &Value) -> Result<SourceShape, Vec<OptionError>>;
     /// Find all mistakes in a sink's options; the topics it writes.
     fn check_sink(&self, options: &Value) -> Result<Vec<String>, Vec<OptionError>>;
-    /// Topics, where this kind of queue has them.
-    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>>;
+    /// Topics, where this kind of queue has them: of the cluster that an end's options name.
+    fn catalog(&self, options: &Value) -> Option<Arc<dyn TopicCatalog>>;
+    /// The cluster that an end's options name, for people and to be compared: a transaction cannot span two of them.
+    /// `None`: this kind of end takes part in no transaction.
+    fn cluster(&self, _options: &Value) -> Option<String> {
+        None
+    }
     /// Connections for one executor.
     fn connect(&self, scope: Scope) -> Box<dyn Connector>;
 }

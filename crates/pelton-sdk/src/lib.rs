@@ -7,10 +7,12 @@
 //! * [`Operator`]: batch in, batches out through a [`Collector`];
 //! * [`Source`], [`Sink`], [`Offsets`]: the ends of a stage, made by a [`Connector`];
 //! * [`Reorder`]: the order in which an operator that waits for something hands on its results;
+//! * [`connection`]: how a queue is reached, with secrets by reference;
 //! * [`Registry`]: the components a binary was built with, a plain value handed down from `main`.
 
 mod background;
 mod collector;
+pub mod connection;
 mod ends;
 mod error;
 pub mod member;
@@ -22,6 +24,7 @@ mod wake;
 
 pub use background::Background;
 pub use collector::{Collector, Failed};
+pub use connection::{Connection, Revealed, Secret};
 pub use ends::{
     BoxFuture, Budget, Committed, Connector, ConnectorFactory, Lag, Offsets, Polled, Pushed, Scope, Sink,
     SinkSpec, Source, SourceShape, SourceSpec, TopicCatalog,

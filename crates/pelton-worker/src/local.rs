@@ -149,7 +149,7 @@ pub async fn shards(
         })?;
         let mut partitions = Vec::new();
         for topic in &shape.topics {
-            let count = match (shape.partitions, factory.catalog()) {
+            let count = match (shape.partitions, factory.catalog(&source.options)) {
                 (Some(count), _) => count,
                 (None, Some(catalog)) => catalog
                     .partitions(topic)

@@ -66,7 +66,7 @@ impl ConnectorFactory for SimKafkaFactory {
             .map(|topic| vec![topic])
             .ok_or_else(|| vec![OptionError::at("/topic", "name a topic")])
     }
-    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>> {
+    fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         Some(Arc::new(Catalog(self.kafka.clone())))
     }
     fn connect(&self, scope: Scope) -> Box<dyn Connector> {

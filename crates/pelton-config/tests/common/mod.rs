@@ -111,7 +111,7 @@ impl ConnectorFactory for End {
     fn check_sink(&self, _: &Value) -> Result<Vec<String>, Vec<OptionError>> {
         Ok(vec![])
     }
-    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>> {
+    fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         None
     }
     fn connect(&self, _: Scope) -> Box<dyn Connector> {

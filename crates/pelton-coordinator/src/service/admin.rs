@@ -87,7 +87,7 @@ impl Admin {
         let all = prepared.iter().zip(before).zip(results);
         Ok(all
             .map(|((one, before), applied)| {
-                let mut notes: Vec<String> = one.topics.iter().map(|t| self.definitions.note(t)).collect();
+                let mut notes: Vec<String> = one.topics.keys().map(|t| self.definitions.note(t)).collect();
                 notes.extend(applied.redealt.iter().map(|(stage, old, new)| {
                     format!("stage {stage} is dealt anew, from {old} tasks to {new}")
                 }));

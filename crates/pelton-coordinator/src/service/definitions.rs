@@ -32,12 +32,16 @@ impl std::fmt::Debug for Definitions {
     }
 }
 
-/// A topic to be created.
+/// A topic, where it is or shall be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct NewTopic {
-    pub(super) connector: String,
-    pub(super) topic: String,
+pub(super) struct TopicAt {
+    connector: String,
+    cluster: Option<String>,
+    topic: String,
 }
+
+/// Topics to be created, each with the options of an end that names it.
+pub(super) type NewTopics = BTreeMap<TopicAt, Value>;
 
 /// A definition that can be applied.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ pub(super) struct Prepared {
     pub(super) document: Document,
     pub(super) accepted: Accepted,
     /// What is created for it first.
-    pub(super) topics: BTreeSet<NewTopic>,
+    pub(super) topics: NewTopics,
 }
 
 /// What was learnt of a topic.
@@ -60,7 +64,7 @@ enum Topic {
 /// Looks topics up once per request, and gathers what is wrong.
 struct Lookup<'a> {
     definitions: &'a Definitions,
-    seen: BTreeMap<(String, String), Topic>,
+    seen: BTreeMap<TopicAt, Topic>,
     problems: Vec<String>,
 }
 
@@ -115,7 +119,7 @@ impl Definitions {
     }
 
     async fn lay_out(&self, document: Document, lookup: &mut Lookup<'_>) -> Result<Prepared, Status> {
-        let mut topics = BTreeSet::new();
+        let mut topics = NewTopics::new();
         let mut layout = Vec::new();
         let spec = &document.spec;
         for (source, end) in &spec.sources {
@@ -125,7 +129,7 @@ impl Definitions {
                     Some(partitions) => partitions,
                     None => {
                         let user = format!("source {source} of {} reads", document.name());
-                        lookup.partitions(&end.connector, &topic, &user, &mut topics).await?
+                        lookup.partitions((&end.connector, &end.options), &topic, &user, &mut topics).await?
                     }
                 };
                 layout.push((source.clone(), topic, partitions));
@@ -138,7 +142,7 @@ impl Definitions {
         for (name, connector, options) in outputs {
             for topic in lookup.factory(connector)?.check_sink(options).map_err(mistakes)? {
                 let user = format!("{name} of {} writes", document.name());
-                lookup.partitions(connector, &topic, &user, &mut topics).await?;
+                lookup.partitions((connector, options), &topic, &user, &mut topics).await?;
             }
         }
         let shards = layout.iter().map(|(_, _, partitions)| *partitions).max().unwrap_or(1).max(1);
@@ -154,21 +158,21 @@ impl Definitions {
     }
 
     /// Create topics; fine when they exist.
-    pub(super) async fn create(&self, topics: &BTreeSet<NewTopic>) -> Result<(), Status> {
-        for NewTopic { connector, topic } in topics {
-            let Some(catalog) = self.catalog(connector) else { continue };
+    pub(super) async fn create(&self, topics: &NewTopics) -> Result<(), Status> {
+        for (TopicAt { connector, topic, .. }, options) in topics {
+            let Some(catalog) = self.catalog(connector, options) else { continue };
             self.in_time(connector, catalog.create(topic, self.options.default_partitions)).await?;
         }
         Ok(())
     }
 
     /// A line for people.
-    pub(super) fn note(&self, topic: &NewTopic) -> String {
+    pub(super) fn note(&self, topic: &TopicAt) -> String {
         format!("topic {} will be created with {} partitions", topic.topic, self.options.default_partitions)
     }
 
-    fn catalog(&self, connector: &str) -> Option<Arc<dyn TopicCatalog>> {
-        self.registry.find_connector(connector)?.catalog()
+    fn catalog(&self, connector: &str, options: &Value) -> Option<Arc<dyn TopicCatalog>> {
+        self.registry.find_connector(connector)?.catalog(options)
     }
 
     async fn in_time<T>(
@@ -203,18 +207,23 @@ impl Lookup<'_> {
     /// Partitions of a topic that `user` needs. A missing one is noted, to be created or as a problem.
     async fn partitions(
         &mut self,
-        connector: &str,
+        (connector, of_end): (&str, &Value),
         topic: &str,
         user: &str,
-        create: &mut BTreeSet<NewTopic>,
+        create: &mut NewTopics,
     ) -> Result<u32, Status> {
         let options = &self.definitions.options;
-        match self.look_up(connector, topic).await? {
+        let at = TopicAt {
+            connector: connector.to_owned(),
+            cluster: self.factory(connector)?.cluster(of_end),
+            topic: topic.to_owned(),
+        };
+        match self.look_up(&at, of_end).await? {
             Topic::Has(partitions) => Ok(partitions),
             Topic::Unlisted => Ok(1),
             Topic::Missing => {
                 if options.create_topics {
-                    create.insert(NewTopic { connector: connector.to_owned(), topic: topic.to_owned() });
+                    create.insert(at, of_end.clone());
                 } else {
                     self.problems.push(format!(
                         "[{}] topic {topic}, which {user}, does not exist; create it with the partitions you want, \
@@ -227,19 +236,20 @@ impl Lookup<'_> {
         }
     }
 
-    async fn look_up(&mut self, connector: &str, topic: &str) -> Result<Topic, Status> {
-        let key = (connector.to_owned(), topic.to_owned());
-        if let Some(known) = self.seen.get(&key) {
+    async fn look_up(&mut self, at: &TopicAt, options: &Value) -> Result<Topic, Status> {
+        if let Some(known) = self.seen.get(at) {
             return Ok(*known);
         }
-        let found = match self.definitions.catalog(connector) {
+        let found = match self.definitions.catalog(&at.connector, options) {
             None => Topic::Unlisted,
-            Some(catalog) => match self.definitions.in_time(connector, catalog.partitions(topic)).await? {
-                Some(partitions) => Topic::Has(partitions),
-                None => Topic::Missing,
-            },
+            Some(catalog) => {
+                match self.definitions.in_time(&at.connector, catalog.partitions(&at.topic)).await? {
+                    Some(partitions) => Topic::Has(partitions),
+                    None => Topic::Missing,
+                }
+            }
         };
-        self.seen.insert(key, found);
+        self.seen.insert(at.clone(), found);
         Ok(found)
     }
 }

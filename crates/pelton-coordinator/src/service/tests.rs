@@ -49,7 +49,7 @@ impl ConnectorFactory for FakeQueue {
     fn check_sink(&self, options: &Value) -> Result<Vec<String>, Vec<OptionError>> {
         Ok(vec![options["topic"].as_str().unwrap().to_owned()])
     }
-    fn catalog(&self) -> Option<Arc<dyn TopicCatalog>> {
+    fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         Some(Arc::new(self.clone()))
     }
     fn connect(&self, _: Scope) -> Box<dyn Connector> {
