@@ -73,6 +73,15 @@ pub(crate) struct Found {
     pub topics: Vec<(String, Place)>,
 }
 
+impl Found {
+    /// Its topics, each with what is said of its cluster: one name in two clusters is two topics.
+    pub fn topics_at(&self) -> Vec<((String, String), Place)> {
+        let said = |key: &str| self.options.get(key).and_then(Value::as_str).unwrap_or_default();
+        let cluster = format!("{}/{}", said("connection"), said("brokers"));
+        self.topics.iter().map(|(topic, place)| ((topic.clone(), cluster.clone()), *place)).collect()
+    }
+}
+
 /// Find and check the one component among the entries of `owner`.
 pub(crate) fn component(
     problems: &mut Problems,

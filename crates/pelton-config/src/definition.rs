@@ -1,6 +1,7 @@
 //! From the nodes of a document to a [`Document`], every mistake noted.
 
 use crate::{
+    clusters,
     component::Role,
     document::{
         API_VERSION, DEFAULT_COMMIT_INTERVAL, DEFAULT_NAMESPACE, Delivery, Document, EndDef, Kind, Metadata,
@@ -49,10 +50,10 @@ pub(crate) struct Definition<'a> {
     pub(crate) schemas: BTreeMap<String, Option<Arc<RecordSchema>>>,
     /// Names and references were read in full, so that the chain can be looked at.
     pub(crate) connected: bool,
-    /// Topics that are read, by name.
-    pub(crate) read: BTreeMap<String, Place>,
+    /// Topics that are read, by name and what is said of their cluster.
+    pub(crate) read: BTreeMap<(String, String), Place>,
     /// Topics that are written.
-    pub(crate) written: Vec<(String, Place)>,
+    pub(crate) written: Vec<((String, String), Place)>,
 }
 
 /// Where the nodes of the chain stand.
@@ -182,6 +183,12 @@ impl<'a> Definition<'a> {
             spec.tests = self.tests(node, &operators);
         }
         self.loops();
+        if let (Delivery::ExactlyOnce, Some(node), Some(components)) =
+            (spec.delivery, fields.get("delivery"), &self.components)
+            && let Some((message, hint)) = clusters::fault(&spec, components.registry)
+        {
+            self.problems.hint(node.place, message, Some(hint));
+        }
         if self.connected && !spec.sources.is_empty() && !spec.sinks.is_empty() {
             self.chain(&spec);
         }
@@ -250,7 +257,7 @@ impl<'a> Definition<'a> {
         };
         let entries = self.problems.mapping(node, "`deadLetter`")?;
         let found = self.component(Role::DeadLetter, "`deadLetter`", node.place, &entries, &[], None)?;
-        self.written.extend(found.topics);
+        self.written.extend(found.topics_at());
         Some(OnError { dead_letter: Some(EndDef { connector: found.name, options: found.options }) })
     }
 }

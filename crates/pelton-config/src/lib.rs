@@ -11,6 +11,7 @@
 //! Pure: files and environment come in as arguments.
 
 pub mod chain;
+mod clusters;
 mod component;
 mod definition;
 mod document;

@@ -29,9 +29,10 @@ impl Definition<'_> {
             let (decode, schema) = self.decoding(&owner, &key.name, of("decode"), of("schema"));
             if let Some(found) = self.component(Role::Source, &owner, key.place, &entries, &SOURCE_KEYS, None)
             {
+                let topics = found.topics_at();
                 let options = found.options;
                 let source = SourceDef { connector: found.name, options, decode, schema, key: path };
-                for (topic, place) in found.topics {
+                for (topic, place) in topics {
                     self.read.entry(topic).or_insert(place);
                 }
                 sources.insert(key.name.clone(), source);
@@ -81,7 +82,7 @@ impl Definition<'_> {
             else {
                 continue;
             };
-            self.written.extend(found.topics);
+            self.written.extend(found.topics_at());
             sinks.insert(
                 key.name.clone(),
                 SinkDef { connector: found.name, options: found.options, inputs, key: path, encode },
@@ -284,6 +285,7 @@ impl Definition<'_> {
         for (topic, place) in std::mem::take(&mut self.written) {
             if self.read.contains_key(&topic) {
                 let hint = Some("write to another topic".to_owned());
+                let (topic, _) = topic;
                 let message =
                     format!("topic `{topic}` is read by this pipeline too, its output would come back to it");
                 self.problems.hint(place, message, hint);

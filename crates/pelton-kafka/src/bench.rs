@@ -4,6 +4,7 @@
 use crate::{
     KafkaFactory, KafkaOptions,
     consumer::Topic,
+    link::Links,
     native::{Client, ClientKind, Message, Queue},
     options::Compression,
     requests::PartitionList,
@@ -72,7 +73,7 @@ fn cpu_seconds() -> f64 {
 /// Create a topic and wait for it.
 pub fn create_topic(bootstrap: &str, topic: &str, partitions: u32) -> Outcome<()> {
     let factory = factory(bootstrap)?;
-    let catalog = factory.catalog().ok_or("no catalog")?;
+    let catalog = factory.catalog(&json!({})).ok_or("no catalog")?;
     let mut call = catalog.create(topic, partitions);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     loop {
@@ -139,20 +140,19 @@ pub fn bare_copy(bootstrap: &str, from: &str, to: &str, partitions: u32, records
 }
 
 fn bare_loop(bootstrap: &str, from: &str, to: &str, partitions: u32, records: u64) -> Outcome<()> {
-    let options = KafkaOptions::new(bootstrap);
+    let link = Links::new(&KafkaOptions::new(bootstrap)).of(None, None)?;
     // One queue for all partitions may hold what the others' queues hold together.
     let (count, each) = (partitions as usize, QueueShare::of(QUEUE_BYTES, 2 * partitions as usize));
     let share = QueueShare { records: each.records * count, bytes: each.bytes * count };
     let group = unique("bare");
-    let consumer =
-        Client::new(ClientKind::Consumer, &settings::consumer(&options, bootstrap, 0, &group, share))?;
+    let consumer = Client::new(ClientKind::Consumer, &settings::consumer(&link, 0, &group, share), &link)?;
     let key = ProducerKey {
-        bootstrap: bootstrap.into(),
+        link: link.label.clone(),
         compression: Compression::Lz4,
         linger: Duration::from_millis(5),
         in_flight_bytes: QUEUE_BYTES / 2,
     };
-    let producer = Client::new(ClientKind::Producer, &settings::producer(&options, &key, 0))?;
+    let producer = Client::new(ClientKind::Producer, &settings::producer(&link, &key, 0), &link)?;
     let out = Topic::new(&producer, to).ok_or("no topic to write to")?;
     let queue = Queue::main(&consumer, ClientKind::Consumer, &Wake::none());
     let all: Vec<_> = (0..partitions as i32).map(|p| Partition::new(from, p)).collect();

@@ -1,13 +1,15 @@
-//! Topics of the default cluster, for the coordinator. Calls wait on a thread of their own, whatever runs the future.
+//! Topics of one cluster, for the coordinator. Calls wait on a thread of their own, whatever runs the future.
 
 use crate::{
-    errors::{self, code, is_missing, is_passing},
-    native::{Client, ClientKind, Failure},
+    errors::{self, Reachability, code, is_missing, is_passing},
+    link::Link,
+    native::{Client, ClientKind, Failure, Queue},
     requests::{Answer, Requests},
-    settings::{self, KafkaOptions},
+    settings,
 };
 use pelton_sdk::{BoxFuture, EndError, TopicCatalog, Wake};
 use pelton_types::Code;
+use rdkafka_sys as sys;
 use std::{
     future::Future,
     pin::Pin,
@@ -29,14 +31,30 @@ pub(crate) struct KafkaCatalog {
 }
 
 struct Inner {
-    options: KafkaOptions,
+    /// Or why there is none.
+    link: Result<Arc<Link>, String>,
     /// Made by the first call, kept for its connections.
-    client: Mutex<Option<Arc<Client>>>,
+    client: Mutex<Option<Admin>>,
+}
+
+/// A client, and where it complains.
+#[derive(Clone)]
+struct Admin {
+    client: Arc<Client>,
+    complaints: Arc<Queue>,
+    reach: Arc<Mutex<Reachability>>,
+}
+
+/// Questions of one call.
+struct Asking {
+    admin: Admin,
+    requests: Requests,
+    brokers: String,
 }
 
 impl KafkaCatalog {
-    pub(crate) fn new(options: KafkaOptions) -> Self {
-        Self { inner: Arc::new(Inner { options, client: Mutex::default() }) }
+    pub(crate) fn new(link: Result<Arc<Link>, String>) -> Self {
+        Self { inner: Arc::new(Inner { link, client: Mutex::default() }) }
     }
 }
 
@@ -58,25 +76,27 @@ impl TopicCatalog for KafkaCatalog {
 }
 
 impl Inner {
-    fn requests(&self) -> Result<Requests, EndError> {
-        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match &*client {
-            Some(client) => client.clone(),
+    fn asking(&self) -> Result<Asking, EndError> {
+        let link = self.link.as_ref().map_err(|why| EndError::stop(Code::BadConnection, why.clone()))?;
+        let mut admin = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let admin = match &*admin {
+            Some(admin) => admin.clone(),
             None => {
-                let made = Client::new(ClientKind::Producer, &settings::admin(&self.options))
-                    .map_err(|why| EndError::stop(Code::BrokerUnreachable, why))?;
-                client.insert(made).clone()
+                let client = Client::new(ClientKind::Producer, &settings::admin(link), link)?;
+                let complaints = Arc::new(Queue::main(&client, ClientKind::Producer, &Wake::none()));
+                admin.insert(Admin { client, complaints, reach: Arc::default() }).clone()
             }
         };
-        Ok(Requests::new(&client, &Wake::none()))
+        let requests = Requests::new(&admin.client, &Wake::none());
+        Ok(Asking { admin, requests, brokers: link.label.clone() })
     }
 
     fn partitions(&self, topic: &str) -> Result<Option<u32>, EndError> {
-        let mut requests = self.requests()?;
+        let mut asking = self.asking()?;
         let since = Instant::now();
         loop {
-            let number = requests.describe(&[topic], REQUEST_WITHIN_MS);
-            let failure = match await_answer(&mut requests, number) {
+            let number = asking.requests.describe(&[topic], REQUEST_WITHIN_MS);
+            let failure = match asking.answer(number)? {
                 Some(Answer::Topics(Ok(mut all))) => match all.pop().map(|(_, count)| count) {
                     Some(Ok(count)) if count > 0 => return Ok(Some(count)),
                     Some(Err(failure)) if is_missing(failure.code) => return Ok(None),
@@ -87,7 +107,7 @@ impl Inner {
                 _ => Failure::of(code::TIMED_OUT),
             };
             if !is_passing(failure.code) || since.elapsed() >= WITHIN {
-                return Err(self.failed("describe", topic, &failure));
+                return Err(asking.failed("describe", topic, &failure));
             }
             std::thread::sleep(AGAIN);
         }
@@ -100,29 +120,30 @@ impl Inner {
         if let Some(fault) = crate::options::topic_fault(topic) {
             return Err(EndError::stop(Code::TopicMissing, fault));
         }
-        let mut requests = self.requests()?;
+        let mut asking = self.asking()?;
         let since = Instant::now();
         loop {
-            let asked = requests.create(topic, count, REQUEST_WITHIN_MS);
-            let failure = match asked.map(|number| await_answer(&mut requests, number)) {
-                Ok(Some(Answer::Created(Ok(mut all)))) => match all.pop().and_then(|(_, failure)| failure) {
-                    None => break,
-                    Some(failure) if failure.code == code::TOPIC_EXISTS => break,
-                    Some(failure) => failure,
+            let failure = match asking.requests.create(topic, count, REQUEST_WITHIN_MS) {
+                Err(failure) => failure,
+                Ok(number) => match asking.answer(number)? {
+                    Some(Answer::Created(Ok(mut all))) => match all.pop().and_then(|(_, failure)| failure) {
+                        None => break,
+                        Some(failure) if failure.code == code::TOPIC_EXISTS => break,
+                        Some(failure) => failure,
+                    },
+                    Some(Answer::Created(Err(failure))) => failure,
+                    _ => Failure::of(code::TIMED_OUT),
                 },
-                Ok(Some(Answer::Created(Err(failure)))) | Err(failure) => failure,
-                Ok(_) => Failure::of(code::TIMED_OUT),
             };
             if !is_passing(failure.code) || since.elapsed() >= WITHIN {
-                return Err(self.failed("create", topic, &failure));
+                return Err(asking.failed("create", topic, &failure));
             }
             std::thread::sleep(AGAIN);
         }
         // The broker answers before every part of it knows the topic.
         while self.partitions(topic)?.is_none() {
             if since.elapsed() >= WITHIN {
-                let text =
-                    format!("topic {topic} was created but does not show at {}", self.options.bootstrap);
+                let text = format!("topic {topic} was created but does not show at {}", asking.brokers);
                 return Err(EndError::retry(Code::TopicMissing, text));
             }
             std::thread::sleep(AGAIN);
@@ -131,11 +152,11 @@ impl Inner {
     }
 
     fn delete(&self, topic: &str) -> Result<(), EndError> {
-        let mut requests = self.requests()?;
+        let mut asking = self.asking()?;
         let since = Instant::now();
         loop {
-            let number = requests.delete(topic, REQUEST_WITHIN_MS);
-            let failure = match await_answer(&mut requests, number) {
+            let number = asking.requests.delete(topic, REQUEST_WITHIN_MS);
+            let failure = match asking.answer(number)? {
                 Some(Answer::Deleted(Ok(mut all))) => match all.pop().and_then(|(_, failure)| failure) {
                     None => return Ok(()),
                     Some(failure) if is_missing(failure.code) => return Ok(()),
@@ -145,37 +166,67 @@ impl Inner {
                 _ => Failure::of(code::TIMED_OUT),
             };
             if !is_passing(failure.code) || since.elapsed() >= WITHIN {
-                return Err(self.failed("delete", topic, &failure));
+                return Err(asking.failed("delete", topic, &failure));
             }
             std::thread::sleep(AGAIN);
         }
     }
-
-    fn failed(&self, what: &str, topic: &str, failure: &Failure) -> EndError {
-        let brokers = &self.options.bootstrap;
-        if is_passing(failure.code) || errors::is_unreachable(failure.code) {
-            let text = format!("cannot {what} topic {topic}: no answer from {brokers} ({})", failure.text);
-            return EndError::retry(Code::BrokerUnreachable, text);
-        }
-        EndError::stop(
-            Code::TopicMissing,
-            format!("cannot {what} topic {topic} at {brokers}: {} (code {})", failure.text, failure.code),
-        )
-    }
 }
 
-fn await_answer(requests: &mut Requests, number: u64) -> Option<Answer> {
-    let since = Instant::now();
-    loop {
-        // The library answers every request, with a time-out if need be; twice its limit is only a guard.
-        if let Some(answer) = requests.take(number) {
-            return Some(answer);
+impl Asking {
+    /// The answer; `None` when there was none in time. An error as soon as it is clear that no broker lets us in.
+    fn answer(&mut self, number: u64) -> Result<Option<Answer>, EndError> {
+        let since = Instant::now();
+        loop {
+            // The library answers every request, with a time-out if need be; twice its limit is only a guard.
+            if let Some(answer) = self.requests.take(number) {
+                return Ok(Some(answer));
+            }
+            let refused = self.down().filter(|error| error.code != Code::BrokerUnreachable);
+            if let Some(error) = refused {
+                self.requests.forget(number);
+                return Err(error);
+            }
+            if since.elapsed() > 2 * Duration::from_millis(REQUEST_WITHIN_MS as u64) {
+                self.requests.forget(number);
+                return Ok(None);
+            }
+            self.requests.wait(100);
         }
-        if since.elapsed() > 2 * Duration::from_millis(REQUEST_WITHIN_MS as u64) {
-            requests.forget(number);
-            return None;
+    }
+
+    /// Why no broker is there, if that is so.
+    fn down(&self) -> Option<EndError> {
+        let mut reach = self.admin.reach.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.requests.successes > 0 {
+            reach.answered();
         }
-        requests.wait(100);
+        while let Some(event) = self.admin.complaints.next_event(0) {
+            if event.kind() == sys::RD_KAFKA_EVENT_ERROR
+                && let Some(failure) = event.failure()
+            {
+                reach.heard(self.admin.client.explain(failure));
+            }
+        }
+        reach.down().map(|failure| errors::unreachable(&self.brokers, failure))
+    }
+
+    fn failed(&self, what: &str, topic: &str, failure: &Failure) -> EndError {
+        let brokers = &self.brokers;
+        if is_passing(failure.code) || errors::is_unreachable(failure.code) {
+            let down = self.down().unwrap_or_else(|| errors::unreachable(brokers, failure));
+            return EndError::retry(down.code, format!("cannot {what} topic {topic}: {}", down.message));
+        }
+        match (what, failure.code) {
+            ("create", code::TOPIC_AUTHORIZATION | code::CLUSTER_AUTHORIZATION) => {
+                errors::forbidden("Create", &format!("topic {topic}"), brokers, failure)
+            }
+            (_, code::TOPIC_AUTHORIZATION) => errors::unseen(topic, brokers, failure),
+            _ => EndError::stop(
+                Code::TopicMissing,
+                format!("cannot {what} topic {topic} at {brokers}: {} (code {})", failure.text, failure.code),
+            ),
+        }
     }
 }
 

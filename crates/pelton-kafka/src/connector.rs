@@ -5,6 +5,7 @@ use crate::{
     catalog::KafkaCatalog,
     consumer::SharedConsumer,
     counts::Counts,
+    link::{Link, Links},
     offsets::KafkaOffsets,
     options::{SinkOptions, SourceOptions},
     producer::SharedProducer,
@@ -20,22 +21,46 @@ use pelton_types::Code;
 use serde_json::Value;
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 /// Kafka, under the key `kafka`.
 pub struct KafkaFactory {
-    options: KafkaOptions,
+    links: Arc<Links>,
     alarm: Alarm,
-    catalog: Arc<KafkaCatalog>,
+    /// By [`Link::label`].
+    catalogs: Mutex<HashMap<String, Arc<KafkaCatalog>>>,
 }
 
 impl KafkaFactory {
-    /// A factory for a cluster. Connects to nothing yet. Every mistake in the options is returned.
+    /// A factory for clusters. Connects to nothing yet. Every mistake in the options is returned.
     pub fn new(options: KafkaOptions) -> Result<Self, Vec<OptionError>> {
         options.check()?;
-        let catalog = Arc::new(KafkaCatalog::new(options.clone()));
-        Ok(Self { options, alarm: Alarm::new(), catalog })
+        Ok(Self { links: Arc::new(Links::new(&options)), alarm: Alarm::new(), catalogs: Mutex::default() })
+    }
+
+    /// Whether every secret of the connections is where it should be; each that is not, with what to do. For a process
+    /// that is about to run pipelines: what is missing then would show much later.
+    pub fn check_secrets(&self) -> Result<(), Vec<OptionError>> {
+        let missing = |(name, link): (&String, &Arc<Link>)| {
+            let why = link.secrets().err()?;
+            Some(OptionError::at(format!("/connections/{name}"), format!("connection `{name}`: {why}")))
+        };
+        let errors: Vec<_> = self.links.all().filter_map(missing).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// What of the connections lets others read or answer in a broker's place.
+    pub fn warnings(&self) -> Vec<String> {
+        self.links
+            .all()
+            .filter_map(|(name, link)| link.warning().map(|why| format!("connection `{name}`: {why}")))
+            .collect()
+    }
+
+    fn check_connection(&self, connection: Option<&str>) -> Result<(), Vec<OptionError>> {
+        let fault = self.links.fault(connection);
+        fault.map_or(Ok(()), |fault| Err(vec![OptionError::at("/connection", fault)]))
     }
 }
 
@@ -58,20 +83,33 @@ impl ConnectorFactory for KafkaFactory {
 
     fn check_source(&self, options: &Value) -> Result<SourceShape, Vec<OptionError>> {
         let options = SourceOptions::parse(options)?;
+        self.check_connection(options.connection.as_deref())?;
         Ok(SourceShape { topics: options.topics, partitions: None, bounded: false })
     }
 
     fn check_sink(&self, options: &Value) -> Result<Vec<String>, Vec<OptionError>> {
-        Ok(vec![SinkOptions::parse(options)?.topic])
+        let options = SinkOptions::parse(options)?;
+        self.check_connection(options.connection.as_deref())?;
+        Ok(vec![options.topic])
     }
 
-    fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
-        Some(self.catalog.clone())
+    fn catalog(&self, options: &Value) -> Option<Arc<dyn TopicCatalog>> {
+        let (connection, brokers) = cluster_of(options);
+        // A name that is not known is an error of the check; asking on behalf of it leads to the same error.
+        let link = self.links.of(connection, brokers);
+        let label = link.as_ref().map_or_else(Clone::clone, |link| link.label.clone());
+        let mut catalogs = self.catalogs.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(catalogs.entry(label).or_insert_with(|| Arc::new(KafkaCatalog::new(link))).clone())
+    }
+
+    fn cluster(&self, options: &Value) -> Option<String> {
+        let (connection, brokers) = cluster_of(options);
+        Some(self.links.label(connection, brokers))
     }
 
     fn connect(&self, scope: Scope) -> Box<dyn Connector> {
         Box::new(KafkaConnector {
-            options: self.options.clone(),
+            links: self.links.clone(),
             alarm: self.alarm.clone(),
             scope,
             counts: Counts::default(),
@@ -84,46 +122,45 @@ impl ConnectorFactory for KafkaFactory {
 
 /// The clients of one executor. They live as long as a source, sink or offsets uses them.
 struct KafkaConnector {
-    options: KafkaOptions,
+    links: Arc<Links>,
     alarm: Alarm,
     scope: Scope,
     counts: Counts,
     read_topics: ReadTopics,
-    /// By bootstrap address and group.
+    /// By [`Link::label`] and group.
     consumers: HashMap<(String, String), Weak<SharedConsumer>>,
     producers: HashMap<ProducerKey, Weak<SharedProducer>>,
 }
 
 impl KafkaConnector {
+    fn link(&self, connection: Option<&str>, brokers: Option<&str>) -> Result<Arc<Link>, EndError> {
+        self.links.of(connection, brokers).map_err(|why| EndError::stop(Code::BadConnection, why))
+    }
+
     fn consumer(
         &mut self,
         spec: &SourceSpec,
         options: &SourceOptions,
     ) -> Result<Arc<SharedConsumer>, EndError> {
-        let bootstrap = options.brokers.clone().unwrap_or_else(|| self.options.bootstrap.clone());
-        let key = (bootstrap.clone(), spec.task.pipeline.group_id());
+        let link = self.link(options.connection.as_deref(), options.brokers.as_deref())?;
+        let key = (link.label.clone(), spec.task.pipeline.group_id());
         if let Some(consumer) = self.consumers.get(&key).and_then(Weak::upgrade) {
             return Ok(consumer);
         }
         // Room for as many partitions again: more tasks may come to this executor, and the bound cannot change.
         let share = QueueShare::of(self.scope.queue_bytes, 2 * spec.partitions.len());
-        let properties = settings::consumer(&self.options, &bootstrap, self.scope.executor, &key.1, share);
-        let consumer = SharedConsumer::new(
-            &bootstrap,
-            &key.1,
-            &properties,
-            &self.scope.wake,
-            &self.alarm,
-            &self.counts,
-        )?;
+        let properties = settings::consumer(&link, self.scope.executor, &key.1, share);
+        let wake = &self.scope.wake;
+        let consumer = SharedConsumer::new(&link, &key.1, &properties, wake, &self.alarm, &self.counts)?;
         self.consumers.retain(|_, c| c.strong_count() > 0);
         self.consumers.insert(key, Arc::downgrade(&consumer));
         Ok(consumer)
     }
 
     fn producer(&mut self, options: &SinkOptions) -> Result<Arc<SharedProducer>, EndError> {
+        let link = self.link(options.connection.as_deref(), options.brokers.as_deref())?;
         let key = ProducerKey {
-            bootstrap: options.brokers.clone().unwrap_or_else(|| self.options.bootstrap.clone()),
+            link: link.label.clone(),
             compression: options.compression,
             linger: options.linger,
             in_flight_bytes: options.max_in_flight.unwrap_or(self.scope.queue_bytes / 2).max(1 << 20),
@@ -131,8 +168,8 @@ impl KafkaConnector {
         if let Some(producer) = self.producers.get(&key).and_then(Weak::upgrade) {
             return Ok(producer);
         }
-        let properties = settings::producer(&self.options, &key, self.scope.executor);
-        let producer = SharedProducer::new(&key, properties, &self.scope.wake, &self.alarm, &self.counts)?;
+        let properties = settings::producer(&link, &key, self.scope.executor);
+        let producer = SharedProducer::new(&link, properties, &self.scope.wake, &self.alarm, &self.counts)?;
         self.producers.retain(|_, p| p.strong_count() > 0);
         self.producers.insert(key, Arc::downgrade(&producer));
         Ok(producer)
@@ -161,6 +198,12 @@ impl Connector for KafkaConnector {
         let consumer = self.consumer(spec, &options)?;
         Ok(Box::new(KafkaOffsets::new(consumer, self.alarm.clone(), options.start)))
     }
+}
+
+/// What an end's options say of its cluster, right or wrong otherwise.
+fn cluster_of(options: &Value) -> (Option<&str>, Option<&str>) {
+    let text = |key: &str| options.get(key).and_then(Value::as_str);
+    (text("connection"), text("brokers"))
 }
 
 fn refused(end: &str, name: &str, errors: &[OptionError]) -> EndError {

@@ -3,7 +3,8 @@
 use crate::{
     alarm::Alarm,
     counts::{AGAIN, Asker, Count, Counts},
-    errors::{Reachability, is_unreachable},
+    errors::{self, Reachability, is_unreachable},
+    link::Link,
     native::{Client, ClientKind, Failure, Queue, c_text},
     requests::{Answer, LogEnd, NO_OFFSET, PartitionList, Requests},
     settings::Properties,
@@ -35,6 +36,7 @@ pub(crate) struct SharedConsumer {
 
 /// What changes, behind a lock that only the executor's own thread takes in practice.
 pub(crate) struct ConsumerState {
+    client: Arc<Client>,
     main: Queue,
     pub requests: Requests,
     pub reach: Reachability,
@@ -82,16 +84,17 @@ impl Drop for Topic {
 
 impl SharedConsumer {
     pub(crate) fn new(
-        bootstrap: &str,
+        link: &Arc<Link>,
         group: &str,
         properties: &Properties,
         wake: &Wake,
         alarm: &Alarm,
         counts: &Counts,
     ) -> Result<Arc<Self>, EndError> {
-        let client = Client::new(ClientKind::Consumer, properties)
-            .map_err(|why| EndError::stop(Code::SourceFailed, format!("group {group}: {why}")))?;
+        let client = Client::new(ClientKind::Consumer, properties, link)?;
+        let bootstrap = &*link.label;
         let state = ConsumerState {
+            client: client.clone(),
             main: Queue::main(&client, ClientKind::Consumer, wake),
             requests: Requests::new(&client, wake),
             reach: Reachability::default(),
@@ -229,10 +232,15 @@ impl ConsumerState {
     }
 
     fn trouble(&mut self, failure: Failure) {
+        let failure = self.client.explain(failure);
         if !is_unreachable(failure.code) {
             tracing::debug!(brokers = self.bootstrap, "{}", failure.text);
-        } else if self.reach.lost(failure.clone()) {
-            tracing::warn!(brokers = self.bootstrap, "no broker answers, waiting: {}", failure.text);
+        }
+        if self.reach.heard(failure)
+            && let Some(failure) = self.reach.down()
+        {
+            let why = errors::unreachable(&self.bootstrap, failure);
+            tracing::warn!(code = %why.code, "{why}; waiting");
         }
     }
 

@@ -1,6 +1,9 @@
 //! What the library's and the brokers' error codes mean to a task. Pure.
 
-use crate::native::{ErrorCode, Failure};
+use crate::{
+    diagnose::diagnose,
+    native::{ErrorCode, Failure},
+};
 use pelton_sdk::EndError;
 use pelton_types::{Code, Offset, Partition};
 
@@ -99,9 +102,41 @@ pub(crate) fn missing(topic: &str, brokers: &str) -> EndError {
     )
 }
 
-/// Nobody answers at the bootstrap address.
+/// No broker answers at the bootstrap address, or none lets us in: why, and what to do, where the words say it.
 pub(crate) fn unreachable(brokers: &str, failure: &Failure) -> EndError {
-    EndError::retry(Code::BrokerUnreachable, format!("no broker answers at {brokers}: {}", failure.text))
+    let Some(found) = diagnose(failure) else {
+        return EndError::retry(
+            Code::BrokerUnreachable,
+            format!("no broker answers at {brokers}: {}", failure.text),
+        );
+    };
+    let where_ = if found.code == Code::BrokerUnreachable { "no broker answers at " } else { "" };
+    let text = format!("{where_}{brokers}: {}; {} ({})", found.what, found.remedy, failure.text);
+    EndError::retry(found.code, text)
+}
+
+/// A right that the user of a connection lacks: an operation on a resource, as `kafka-acls` calls them.
+pub(crate) fn forbidden(operation: &str, resource: &str, brokers: &str, failure: &Failure) -> EndError {
+    EndError::stop(
+        Code::NotPermitted,
+        format!(
+            "no right to {operation} {resource} at {brokers}: {}; grant it: kafka-acls --add --allow-principal \
+             User:NAME --operation {operation} --{resource}",
+            failure.text
+        ),
+    )
+}
+
+/// A topic that a user may not even see, by whoever looks for it ahead of reading or writing.
+pub(crate) fn unseen(topic: &str, brokers: &str, failure: &Failure) -> EndError {
+    EndError::stop(
+        Code::NotPermitted,
+        format!(
+            "no right to see topic {topic} at {brokers}: {}; grant Read on it to a source's user, Write to a sink's: \
+             kafka-acls --add --allow-principal User:NAME --operation Read --topic {topic}",
+            failure.text
+        ),
+    )
 }
 
 /// An error of one partition while reading it.
@@ -113,10 +148,9 @@ pub(crate) fn reading(partition: &Partition, brokers: &str, failure: &Failure) -
             Code::SourceFailed,
             format!("{partition} holds a batch that cannot be read: {}", failure.text),
         ),
-        code::TOPIC_AUTHORIZATION => EndError::retry(
-            Code::SourceFailed,
-            format!("reading topic {} is not permitted: {}; grant READ on it", partition.topic, failure.text),
-        ),
+        code::TOPIC_AUTHORIZATION => {
+            forbidden("Read", &format!("topic {}", partition.topic), brokers, failure)
+        }
         _ => EndError::retry(Code::SourceFailed, format!("{partition} cannot be read: {}", failure.text)),
     }
 }
@@ -136,8 +170,8 @@ pub(crate) fn out_of_range(partition: &Partition, at: Offset, range: Option<(Off
     )
 }
 
-/// An error of a commit.
-pub(crate) fn committing(group: &str, failure: &Failure) -> EndError {
+/// An error of a commit; `topic` is one of those committed.
+pub(crate) fn committing(group: &str, topic: &str, brokers: &str, failure: &Failure) -> EndError {
     match failure.code {
         code::ILLEGAL_GENERATION | code::UNKNOWN_MEMBER_ID | code::REBALANCE_IN_PROGRESS => EndError::stop(
             Code::CommitFailed,
@@ -146,10 +180,8 @@ pub(crate) fn committing(group: &str, failure: &Failure) -> EndError {
                 failure.text
             ),
         ),
-        code::GROUP_AUTHORIZATION => EndError::stop(
-            Code::CommitFailed,
-            format!("committing to group {group} is not permitted: {}; grant READ on it", failure.text),
-        ),
+        code::GROUP_AUTHORIZATION => forbidden("Read", &format!("group {group}"), brokers, failure),
+        code::TOPIC_AUTHORIZATION => forbidden("Read", &format!("topic {topic}"), brokers, failure),
         code::OFFSET_METADATA_TOO_LARGE => EndError::stop(
             Code::CommitFailed,
             format!("the broker refuses the metadata of a commit to group {group}: {}", failure.text),
@@ -162,15 +194,10 @@ pub(crate) fn committing(group: &str, failure: &Failure) -> EndError {
 }
 
 /// An error while asking for committed offsets.
-pub(crate) fn reading_offsets(group: &str, brokers: &str, failure: &Failure) -> EndError {
+pub(crate) fn reading_offsets(group: &str, topic: &str, brokers: &str, failure: &Failure) -> EndError {
     match failure.code {
-        code::GROUP_AUTHORIZATION => EndError::stop(
-            Code::SourceFailed,
-            format!(
-                "reading the offsets of group {group} is not permitted: {}; grant READ on it",
-                failure.text
-            ),
-        ),
+        code::GROUP_AUTHORIZATION => forbidden("Read", &format!("group {group}"), brokers, failure),
+        code::TOPIC_AUTHORIZATION => forbidden("Read", &format!("topic {topic}"), brokers, failure),
         code::TRANSPORT | code::TIMED_OUT | code::TIMED_OUT_QUEUE => unreachable(brokers, failure),
         _ => EndError::retry(Code::SourceFailed, format!("offsets of group {group}: {}", failure.text)),
     }
@@ -191,10 +218,13 @@ pub(crate) fn delivery(topic: &str, brokers: &str, failure: &Failure) -> EndErro
             Code::SinkFailed,
             format!("topic {topic} refuses a record: {}; a compacted topic needs keys", failure.text),
         ),
-        code::TOPIC_AUTHORIZATION | code::CLUSTER_AUTHORIZATION | code::INVALID_TOPIC => EndError::stop(
-            Code::SinkFailed,
-            format!("writing to topic {topic} is not permitted: {}; grant WRITE on it", failure.text),
-        ),
+        // An idempotent producer may start where its user may write to any topic: without, it may write to this neither.
+        code::TOPIC_AUTHORIZATION | code::CLUSTER_AUTHORIZATION => {
+            forbidden("Write", &format!("topic {topic}"), brokers, failure)
+        }
+        code::INVALID_TOPIC => {
+            EndError::stop(Code::SinkFailed, format!("topic {topic} cannot be written: {}", failure.text))
+        }
         code::MSG_TIMED_OUT | code::TRANSPORT => EndError::retry(
             Code::BrokerUnreachable,
             format!("records for topic {topic} were not stored at {brokers} in time: {}", failure.text),
@@ -211,28 +241,40 @@ pub(crate) fn delivery(topic: &str, brokers: &str, failure: &Failure) -> EndErro
 pub(crate) struct Reachability {
     /// Counts the times it went away.
     episode: u64,
-    down: Option<Failure>,
+    is_down: bool,
+    /// What was heard since a broker last answered: the latest that says more than that it failed.
+    cause: Option<Failure>,
 }
 
 impl Reachability {
-    /// It went away; `true` when that is news.
-    pub(crate) fn lost(&mut self, failure: Failure) -> bool {
-        let news = self.down.is_none();
+    /// The client complains; `true` when it says so for the first time that no broker is there.
+    pub(crate) fn heard(&mut self, failure: Failure) -> bool {
+        let is_down = is_unreachable(failure.code);
+        if self.cause.is_none() || diagnose(&failure).is_some() {
+            self.cause = Some(failure);
+        }
+        let news = is_down && !self.is_down;
         if news {
+            self.is_down = true;
             self.episode += 1;
         }
-        self.down = Some(failure);
         news
     }
 
     /// It answered; `true` when that is news.
     pub(crate) fn answered(&mut self) -> bool {
-        self.down.take().is_some()
+        self.cause = None;
+        std::mem::take(&mut self.is_down)
+    }
+
+    /// Why no broker is there, while that is so.
+    pub(crate) fn down(&self) -> Option<&Failure> {
+        self.cause.as_ref().filter(|_| self.is_down)
     }
 
     /// The trouble, if `reported` has not seen this episode; marks it seen.
     pub(crate) fn unreported(&self, reported: &mut u64) -> Option<&Failure> {
-        let failure = self.down.as_ref().filter(|_| *reported < self.episode)?;
+        let failure = self.down().filter(|_| *reported < self.episode)?;
         *reported = self.episode;
         Some(failure)
     }
@@ -248,14 +290,17 @@ mod tests {
         let mut there = Reachability::default();
         let (mut a, mut b) = (0, 0);
         assert!(there.unreported(&mut a).is_none());
-        assert!(there.lost(Failure::new(code::ALL_BROKERS_DOWN, "1/1 brokers are down")));
-        assert!(!there.lost(Failure::new(code::ALL_BROKERS_DOWN, "still")), "one episode is no news twice");
-        assert!(there.unreported(&mut a).is_some());
+        assert!(!there.heard(Failure::new(code::TRANSPORT, "Connect failed: Connection refused")));
+        assert!(there.unreported(&mut a).is_none(), "another broker may be there");
+        assert!(there.heard(Failure::new(code::ALL_BROKERS_DOWN, "1/1 brokers are down")));
+        assert!(!there.heard(Failure::new(code::ALL_BROKERS_DOWN, "still")), "one episode is no news twice");
+        let told = there.unreported(&mut a).unwrap();
+        assert!(told.text.ends_with("Connection refused"), "what says more is kept: {}", told.text);
         assert!(there.unreported(&mut a).is_none());
         assert!(there.answered());
         assert!(!there.answered());
         assert!(there.unreported(&mut b).is_none(), "over before it was reported");
-        there.lost(Failure::of(code::ALL_BROKERS_DOWN));
+        there.heard(Failure::of(code::ALL_BROKERS_DOWN));
         assert!(there.unreported(&mut a).is_some());
     }
 
@@ -267,6 +312,20 @@ mod tests {
         let gone = reading(&p, "b:1", &Failure::of(code::UNKNOWN_TOPIC_OR_PART));
         assert_eq!((gone.kind, gone.code), (ErrorKind::Retry, Code::TopicMissing));
         assert!(gone.message.contains("topic orders does not exist at b:1"), "{}", gone.message);
+    }
+
+    #[test]
+    fn a_missing_right_is_named_as_the_tool_that_grants_it_names_it() {
+        let failure = Failure::new(code::GROUP_AUTHORIZATION, "Broker: Group authorization failed");
+        let e = committing("pelton.default.orders", "orders", "k:9092", &failure);
+        assert_eq!((e.kind, e.code), (ErrorKind::Stop, Code::NotPermitted));
+        assert_eq!(
+            e.message,
+            "no right to Read group pelton.default.orders at k:9092: Broker: Group authorization failed; grant it: \
+             kafka-acls --add --allow-principal User:NAME --operation Read --group pelton.default.orders"
+        );
+        let e = delivery("totals", "k:9092", &Failure::of(code::TOPIC_AUTHORIZATION));
+        assert!(e.message.starts_with("no right to Write topic totals at k:9092"), "{}", e.message);
     }
 
     #[test]

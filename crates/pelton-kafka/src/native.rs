@@ -3,7 +3,9 @@
 //! Why not rust-rdkafka's clients: they copy one message at a time, flush in steps of 100 ms, panic on offset metadata
 //! that is not UTF-8, and offer no wake-up for a partition's queue. The library itself still comes from that crate.
 
-use pelton_sdk::Wake;
+use crate::{link::Link, overheard::Overheard};
+use pelton_sdk::{EndError, Revealed, Wake};
+use pelton_types::Code;
 use rdkafka_sys as sys;
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
@@ -87,6 +89,9 @@ pub(crate) enum ClientKind {
 #[derive(Debug)]
 pub(crate) struct Client {
     raw: *mut sys::rd_kafka_t,
+    overheard: Arc<Overheard>,
+    /// Keeps the login fresh as long as there is a client.
+    _link: Arc<Link>,
 }
 
 // SAFETY: librdkafka's handles may be used from any number of threads at once.
@@ -95,39 +100,37 @@ unsafe impl Send for Client {}
 unsafe impl Sync for Client {}
 
 impl Client {
-    /// Start a client. Starts threads, opens connections in the background, waits for nothing.
-    pub(crate) fn new(kind: ClientKind, properties: &[(String, String)]) -> Result<Arc<Client>, String> {
-        let mut why = [0 as c_char; ERROR_TEXT];
-        // SAFETY: the configuration is used until `rd_kafka_new` takes it, or destroyed on each failing path.
-        unsafe {
-            let conf = sys::rd_kafka_conf_new();
-            for (name, value) in properties {
-                let (n, v) = (c_text(name), c_text(value));
-                let set = sys::rd_kafka_conf_set(conf, n.as_ptr(), v.as_ptr(), why.as_mut_ptr(), ERROR_TEXT);
-                if set != sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
-                    sys::rd_kafka_conf_destroy(conf);
-                    return Err(format!("client property {name}={value}: {}", text(why.as_ptr())));
-                }
-            }
-            sys::rd_kafka_conf_set_log_cb(conf, Some(log));
-            let events =
-                sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_OFFSET_COMMIT;
-            sys::rd_kafka_conf_set_events(conf, events);
-            let native = match kind {
-                ClientKind::Consumer => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
-                ClientKind::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
-            };
-            let raw = sys::rd_kafka_new(native, conf, why.as_mut_ptr(), ERROR_TEXT);
-            if raw.is_null() {
-                sys::rd_kafka_conf_destroy(conf);
-                return Err(format!("the Kafka client does not start: {}", text(why.as_ptr())));
-            }
-            if kind == ClientKind::Consumer {
-                // Errors then arrive on the consumer's queue.
-                sys::rd_kafka_poll_set_consumer(raw);
-            }
-            Ok(Arc::new(Client { raw }))
+    /// Start a client. Reads the connection's secrets, starts threads, opens connections in the background, waits for
+    /// no broker.
+    pub(crate) fn new(
+        kind: ClientKind,
+        properties: &[(String, String)],
+        link: &Arc<Link>,
+    ) -> Result<Arc<Client>, EndError> {
+        let failed = |code, why: String| EndError::stop(code, format!("{}: {why}", link.label));
+        let secrets = link.secrets().map_err(|why| failed(Code::LoginFailed, why))?;
+        link.check_files().map_err(|why| failed(Code::TlsFailed, why))?;
+        let overheard = Arc::new(Overheard::new(link.shows_certificate()));
+        let conf = Conf::new(properties, &secrets, link).map_err(|why| failed(Code::BadConnection, why))?;
+        // SAFETY: the client keeps `overheard` until it is closed.
+        unsafe { overheard.watch(conf.0, link.checks_certificates()) };
+        let raw = conf.start(kind).map_err(|why| {
+            let code = if why.contains("ssl.") { Code::TlsFailed } else { Code::BadConnection };
+            failed(code, format!("the Kafka client does not start: {why}"))
+        })?;
+        if kind == ClientKind::Consumer {
+            // Errors then arrive on the consumer's queue.
+            // SAFETY: a live client of this kind.
+            unsafe { sys::rd_kafka_poll_set_consumer(raw) };
         }
+        let client = Arc::new(Client { raw, overheard, _link: link.clone() });
+        link.login.keep(&client);
+        Ok(client)
+    }
+
+    /// A failure of this client's, with what is known beyond the library's words.
+    pub(crate) fn explain(&self, failure: Failure) -> Failure {
+        self.overheard.explain(failure)
     }
 
     pub(crate) fn raw(&self) -> *mut sys::rd_kafka_t {
@@ -145,8 +148,78 @@ impl Client {
     }
 }
 
-/// The client's raw handle on its way to the thread that closes it.
-struct Closing(*mut sys::rd_kafka_t);
+/// A client's configuration until a client is made of it.
+struct Conf(*mut sys::rd_kafka_conf_t);
+
+impl Conf {
+    fn new(
+        properties: &[(String, String)],
+        secrets: &[(&'static str, Revealed)],
+        link: &Link,
+    ) -> Result<Conf, String> {
+        // SAFETY: a new configuration, owned here.
+        let conf = Conf(unsafe { sys::rd_kafka_conf_new() });
+        for (name, value) in properties {
+            conf.set(name, value).map_err(|why| format!("client property {name}={value}: {why}"))?;
+        }
+        for (name, value) in secrets {
+            // What the library says could quote the value.
+            conf.set(name, value.expose()).map_err(|_| format!("the client refuses the value of {name}"))?;
+        }
+        let mut events =
+            sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_OFFSET_COMMIT;
+        if link.login.is_by_token() {
+            // Somebody has to want them; the login's thread is ahead of them.
+            events |= sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
+        }
+        // SAFETY: live.
+        unsafe {
+            sys::rd_kafka_conf_set_log_cb(conf.0, Some(log));
+            sys::rd_kafka_conf_set_events(conf.0, events);
+        }
+        Ok(conf)
+    }
+
+    fn set(&self, name: &str, value: &str) -> Result<(), String> {
+        let mut why = [0 as c_char; ERROR_TEXT];
+        let (name, value) = (c_text(name), c_text(value));
+        // SAFETY: live; the texts are copied; the buffer has the length given and is terminated by the library.
+        unsafe {
+            let set =
+                sys::rd_kafka_conf_set(self.0, name.as_ptr(), value.as_ptr(), why.as_mut_ptr(), ERROR_TEXT);
+            if set == sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK { Ok(()) } else { Err(text(why.as_ptr())) }
+        }
+    }
+
+    fn start(mut self, kind: ClientKind) -> Result<*mut sys::rd_kafka_t, String> {
+        let native = match kind {
+            ClientKind::Consumer => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+            ClientKind::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+        };
+        let mut why = [0 as c_char; ERROR_TEXT];
+        // SAFETY: the configuration is taken over on success, and only then.
+        unsafe {
+            let raw = sys::rd_kafka_new(native, self.0, why.as_mut_ptr(), ERROR_TEXT);
+            if raw.is_null() {
+                return Err(text(why.as_ptr()));
+            }
+            self.0 = ptr::null_mut();
+            Ok(raw)
+        }
+    }
+}
+
+impl Drop for Conf {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: still owned.
+            unsafe { sys::rd_kafka_conf_destroy(self.0) };
+        }
+    }
+}
+
+/// The client's raw handle on its way to the thread that closes it, and what the library may still look at.
+struct Closing(*mut sys::rd_kafka_t, Arc<Overheard>);
 // SAFETY: see `Client`.
 unsafe impl Send for Closing {}
 impl Closing {
@@ -154,6 +227,7 @@ impl Closing {
         // SAFETY: the last owner is gone, and queues and topics hold an `Arc<Client>` each, so nothing refers to it.
         // A consumer that only assigned partitions has no group to leave.
         unsafe { sys::rd_kafka_destroy_flags(self.0, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE) };
+        drop(self.1);
     }
 }
 
@@ -161,11 +235,11 @@ impl Drop for Client {
     fn drop(&mut self) {
         // Closing joins the client's threads, which takes milliseconds: not on an executor.
         let raw = self.raw;
-        let closing = Closing(raw);
+        let closing = Closing(raw, self.overheard.clone());
         let started =
             std::thread::Builder::new().name("kafka-close".into()).spawn(move || closing.close()).is_ok();
         if !started {
-            Closing(raw).close();
+            Closing(raw, self.overheard.clone()).close();
         }
     }
 }
@@ -179,6 +253,10 @@ unsafe extern "C" fn log(
 ) {
     // SAFETY: the library passes its own live handle and strings.
     let (name, facility, line) = unsafe { (text(sys::rd_kafka_name(rk)), text(facility), text(line)) };
+    // SAFETY: every client here is made with one, which lives until the client is closed.
+    if let Some(overheard) = unsafe { Overheard::of(rk) } {
+        overheard.logged(&facility, &line);
+    }
     match level {
         0..=2 => tracing::error!(target: "librdkafka", client = name, facility, "{line}"),
         3..=4 => tracing::warn!(target: "librdkafka", client = name, facility, "{line}"),

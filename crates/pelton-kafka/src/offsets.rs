@@ -37,6 +37,8 @@ pub(crate) struct KafkaOffsets {
     commit: Option<Commit>,
     /// The question for the group's offsets that is not answered yet.
     asked: Option<(Vec<Partition>, u64)>,
+    /// The last episode of unreachable brokers that was reported.
+    reported: u64,
 }
 
 struct Read {
@@ -69,7 +71,7 @@ enum CommitStep {
 
 impl KafkaOffsets {
     pub(crate) fn new(consumer: Arc<SharedConsumer>, alarm: Alarm, start: Start) -> Self {
-        Self { consumer, alarm, start, read: None, commit: None, asked: None }
+        Self { consumer, alarm, start, read: None, commit: None, asked: None, reported: 0 }
     }
 
     fn ask_committed(&mut self, partitions: &[Partition]) -> ReadStep {
@@ -95,6 +97,14 @@ impl KafkaOffsets {
         }
     }
 
+    /// That no broker lets us in, once for each time.
+    fn refused(&mut self) -> Option<EndError> {
+        let state = self.consumer.served();
+        let failure = state.reach.unreported(&mut self.reported)?;
+        let error = errors::unreachable(&self.consumer.bootstrap, failure);
+        (error.code != Code::BrokerUnreachable).then_some(error)
+    }
+
     fn again(&self) -> Instant {
         self.alarm.wake_after(AGAIN, &self.consumer.wake);
         Instant::now() + AGAIN
@@ -108,10 +118,17 @@ impl KafkaOffsets {
                 ReadStep::Again(_) => read.step = self.ask_committed(&read.partitions),
                 ReadStep::Committed(number) => {
                     let Some(answer) = self.consumer.served().requests.take(*number) else {
-                        if read.since.elapsed() < PATIENCE {
+                        let down = self.refused();
+                        if read.since.elapsed() < PATIENCE && down.is_none() {
                             return Poll::Pending;
                         }
-                        let failure = Failure::of(errors::code::TIMED_OUT);
+                        if let Some(error) = down {
+                            return Poll::Ready(Err(error));
+                        }
+                        let state = self.consumer.served();
+                        let failure = state.reach.down().cloned();
+                        drop(state);
+                        let failure = failure.unwrap_or_else(|| Failure::of(errors::code::TIMED_OUT));
                         self.read_failed(read, &failure)?;
                         return Poll::Pending;
                     };
@@ -160,7 +177,8 @@ impl KafkaOffsets {
             let topic = read.partitions.first().map_or("", |p| &*p.topic);
             return Err(errors::missing(topic, &self.consumer.bootstrap));
         }
-        Err(errors::reading_offsets(&self.consumer.group, &self.consumer.bootstrap, failure))
+        let topic = read.partitions.first().map_or("", |p| &*p.topic);
+        Err(errors::reading_offsets(&self.consumer.group, topic, &self.consumer.bootstrap, failure))
     }
 
     fn finish(
@@ -278,7 +296,8 @@ impl Offsets for KafkaOffsets {
             self.commit = Some(commit);
             return Poll::Pending;
         }
-        Poll::Ready(Err(errors::committing(&self.consumer.group, &failure)))
+        let topic = commit.positions.first().map_or("", |(p, _)| &*p.topic);
+        Poll::Ready(Err(errors::committing(&self.consumer.group, topic, &self.consumer.bootstrap, &failure)))
     }
 }
 

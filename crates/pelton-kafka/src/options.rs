@@ -52,7 +52,10 @@ pub struct SourceOptions {
     /// Where to start when nothing was committed.
     #[schemars(default)]
     pub start: Start,
-    /// `host:port,...` of another cluster than the default connection.
+    /// A connection of the node's settings; `default` unless given.
+    #[schemars(extend("minLength" = 1))]
+    pub connection: Option<String>,
+    /// `host:port,...` of a cluster without encryption and login, instead of a connection.
     pub brokers: Option<String>,
 }
 
@@ -72,7 +75,10 @@ pub struct SinkOptions {
     /// Bytes of records sent and not yet stored, such as `64MiB`; a share of the worker's memory budget if not given.
     #[schemars(with = "Option<String>")]
     pub max_in_flight: Option<usize>,
-    /// `host:port,...` of another cluster than the default connection.
+    /// A connection of the node's settings; `default` unless given.
+    #[schemars(extend("minLength" = 1))]
+    pub connection: Option<String>,
+    /// `host:port,...` of a cluster without encryption and login, instead of a connection.
     pub brokers: Option<String>,
 }
 
@@ -88,18 +94,19 @@ const IN_FLIGHT_MAX: usize = 1 << 36;
 impl SourceOptions {
     /// Read options, or find every mistake.
     pub fn parse(options: &Value) -> Result<Self, Vec<OptionError>> {
-        let mut check = Check::new(options, &["topics", "start", "brokers"])?;
+        let mut check = Check::new(options, &["topics", "start", "connection", "brokers"])?;
         let topics = check.topics();
         let start = check.one_of("start", &[("earliest", Start::Earliest), ("latest", Start::Latest)]);
-        let brokers = check.brokers();
-        check.finish(Self { topics, start: start.unwrap_or_default(), brokers })
+        let (connection, brokers) = check.cluster();
+        check.finish(Self { topics, start: start.unwrap_or_default(), connection, brokers })
     }
 }
 
 impl SinkOptions {
     /// Read options, or find every mistake.
     pub fn parse(options: &Value) -> Result<Self, Vec<OptionError>> {
-        let mut check = Check::new(options, &["topic", "compression", "linger", "maxInFlight", "brokers"])?;
+        let mut check =
+            Check::new(options, &["topic", "compression", "linger", "maxInFlight", "connection", "brokers"])?;
         let topic = check.topic();
         let codecs =
             [Compression::None, Compression::Lz4, Compression::Snappy, Compression::Zstd, Compression::Gzip]
@@ -110,8 +117,9 @@ impl SinkOptions {
         let max_in_flight = check.parsed("maxInFlight", "a size from `1MiB` to `64GiB`", |text| {
             size(text).filter(|s| (IN_FLIGHT_MIN..=IN_FLIGHT_MAX).contains(s))
         });
-        let brokers = check.brokers();
-        check.finish(Self { topic, compression, linger: linger.unwrap_or(LINGER), max_in_flight, brokers })
+        let (connection, brokers) = check.cluster();
+        let linger = linger.unwrap_or(LINGER);
+        check.finish(Self { topic, compression, linger, max_in_flight, connection, brokers })
     }
 }
 
@@ -235,12 +243,20 @@ impl<'a> Check<'a> {
         parsed
     }
 
-    fn brokers(&mut self) -> Option<String> {
-        let text = self.text("brokers")?;
-        if let Some(fault) = brokers_fault(text) {
+    /// The connection, or the brokers.
+    fn cluster(&mut self) -> (Option<String>, Option<String>) {
+        let connection = self.text("connection").map(str::to_owned);
+        let brokers = self.text("brokers").map(str::to_owned);
+        if let Some(fault) = brokers.as_deref().and_then(brokers_fault) {
             self.fault("brokers", fault);
         }
-        Some(text.to_owned())
+        if connection.is_some() && brokers.is_some() {
+            self.fault(
+                "brokers",
+                "`connection` and `brokers` exclude each other; a connection has brokers".into(),
+            );
+        }
+        (connection, brokers)
     }
 
     fn topic(&mut self) -> String {
@@ -339,7 +355,7 @@ mod tests {
     #[test]
     fn all_mistakes_are_found_at_once() {
         let errors = SourceOptions::parse(&json!(
-            { "topics": ["or ders", "ok", "ok", 7], "start": "middle", "brokers": "nowhere", "topic": "x" }
+            { "topics": ["or ders", "ok", "ok", 7], "start": "middle", "brokers": "nowhere", "topic": "x", "connection": "c" }
         ))
         .unwrap_err();
         assert_eq!(
@@ -351,6 +367,7 @@ mod tests {
                 "/topics/3 a topic's name is a text, found a number",
                 "/start `start` is \"middle\"; it must be one of earliest, latest",
                 "/brokers broker \"nowhere\" is not of the form host:port",
+                "/brokers `connection` and `brokers` exclude each other; a connection has brokers",
             ]
         );
         let errors = SinkOptions::parse(&json!(
@@ -384,7 +401,7 @@ mod tests {
     fn schemas_know_the_options_and_nothing_else() {
         let schema = schemars::schema_for!(SinkOptions);
         let text = schema.as_value().to_string();
-        for key in ["topic", "compression", "linger", "maxInFlight", "brokers", "zstd"] {
+        for key in ["topic", "compression", "linger", "maxInFlight", "connection", "brokers", "zstd"] {
             assert!(text.contains(&format!("\"{key}\"")), "{key} is missing in {text}");
         }
         assert_eq!(schema.as_value()["additionalProperties"], json!(false));

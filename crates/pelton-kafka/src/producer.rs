@@ -5,9 +5,10 @@ use crate::{
     consumer::{Topic, take_error},
     counts::{Asker, Counts},
     errors::{self, Reachability, code, is_unreachable},
+    link::Link,
     native::{Client, ClientKind, Failure, Queue},
     requests::Requests,
-    settings::{ProducerKey, Properties},
+    settings::Properties,
 };
 use pelton_sdk::{EndError, Wake};
 use pelton_types::{Batch, Code, Record};
@@ -39,6 +40,7 @@ pub(crate) struct ProducerState {
     properties: Properties,
     wake: Wake,
     bootstrap: String,
+    link: Arc<Link>,
     live: Live,
     asker: Asker,
     reach: Reachability,
@@ -101,8 +103,8 @@ pub(crate) enum Produced {
 }
 
 impl Live {
-    fn new(properties: &Properties, wake: &Wake) -> Result<Live, String> {
-        let client = Client::new(ClientKind::Producer, properties)?;
+    fn new(properties: &Properties, link: &Arc<Link>, wake: &Wake) -> Result<Live, EndError> {
+        let client = Client::new(ClientKind::Producer, properties, link)?;
         Ok(Live {
             topics: HashMap::new(),
             main: Queue::main(&client, ClientKind::Producer, wake),
@@ -115,26 +117,28 @@ impl Live {
 
 impl SharedProducer {
     pub(crate) fn new(
-        key: &ProducerKey,
+        link: &Arc<Link>,
         properties: Properties,
         wake: &Wake,
         alarm: &Alarm,
         counts: &Counts,
     ) -> Result<Arc<Self>, EndError> {
-        let live = Live::new(&properties, wake).map_err(|why| EndError::stop(Code::SinkFailed, why))?;
+        let live = Live::new(&properties, link, wake)?;
+        let bootstrap = &*link.label;
         let state = ProducerState {
             properties,
             wake: wake.clone(),
-            bootstrap: key.bootstrap.clone(),
+            bootstrap: bootstrap.to_owned(),
+            link: link.clone(),
             live,
-            asker: Asker::new(&key.bootstrap, counts),
+            asker: Asker::new(bootstrap, counts),
             reach: Reachability::default(),
             sinks: HashMap::new(),
             last_sink: 0,
             flush: Flush { begun: 0, flusher: Flusher::start() },
         };
         Ok(Arc::new(Self {
-            bootstrap: key.bootstrap.clone(),
+            bootstrap: bootstrap.to_owned(),
             counts: counts.clone(),
             wake: wake.clone(),
             alarm: alarm.clone(),
@@ -220,10 +224,15 @@ impl ProducerState {
     }
 
     fn trouble(&mut self, failure: Failure) {
+        let failure = self.live.client.explain(failure);
         if !is_unreachable(failure.code) {
             tracing::debug!(brokers = self.bootstrap, "{}", failure.text);
-        } else if self.reach.lost(failure.clone()) {
-            tracing::warn!(brokers = self.bootstrap, "no broker answers, records wait: {}", failure.text);
+        }
+        if self.reach.heard(failure)
+            && let Some(failure) = self.reach.down()
+        {
+            let why = errors::unreachable(&self.bootstrap, failure);
+            tracing::warn!(code = %why.code, "{why}; records wait");
         }
     }
 
@@ -238,11 +247,14 @@ impl ProducerState {
         tracing::warn!(brokers = self.bootstrap, "the producer is done for and made anew: {}", failure.text);
         for sink in self.sinks.values_mut().filter(|s| s.dirty) {
             sink.failed.get_or_insert_with(|| {
+                if failure.code == code::CLUSTER_AUTHORIZATION {
+                    return errors::delivery(&sink.topic, &self.bootstrap, failure);
+                }
                 let text = format!("records for topic {} may be lost: {}", sink.topic, failure.text);
                 EndError::retry(Code::SinkFailed, text)
             });
         }
-        match Live::new(&self.properties, &self.wake) {
+        match Live::new(&self.properties, &self.link, &self.wake) {
             Ok(live) => {
                 let old = std::mem::replace(&mut self.live, live);
                 // SAFETY: a live client; what it still holds is given up, without waiting.

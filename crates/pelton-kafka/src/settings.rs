@@ -1,25 +1,32 @@
 //! Client properties: what Pelton sets, and what a user may. Pure. Reasons and figures: `ARCHITECTURE.md`.
 
-use crate::options::{Compression, brokers_fault};
-use pelton_sdk::OptionError;
-use std::{collections::BTreeMap, time::Duration};
+use crate::{
+    link::Link,
+    options::{Compression, brokers_fault},
+};
+use pelton_sdk::{
+    Connection, OptionError,
+    connection::{DEFAULT_CONNECTION, Sasl},
+};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// How a process reaches Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaOptions {
-    /// `host:port,...` of the default connection.
-    pub bootstrap: String,
     /// First part of client names as the broker's logs and quotas see them; an executor's number is appended.
     pub client_id: String,
-    /// Further properties of the client library, such as `security.protocol`. Only those that cannot break what
-    /// delivery rests on; see [`KafkaOptions::check`].
-    pub properties: BTreeMap<String, String>,
+    /// By name; [`DEFAULT_CONNECTION`] is for ends that name none.
+    pub connections: BTreeMap<String, Connection>,
+    /// Take a definition's word for a connection that is not here: to check definitions without a node's settings.
+    pub any_connection: bool,
 }
 
 impl KafkaOptions {
-    /// A connection without encryption and login.
+    /// A default connection without encryption and login, and no other.
     pub fn new(bootstrap: impl Into<String>) -> Self {
-        Self { bootstrap: bootstrap.into(), client_id: "pelton".into(), properties: BTreeMap::new() }
+        let connection = Connection { brokers: bootstrap.into(), ..Connection::default() };
+        Self { client_id: "pelton".into(), connections: BTreeMap::new(), any_connection: false }
+            .connection(DEFAULT_CONNECTION, connection)
     }
 
     /// Name the clients after a worker.
@@ -29,34 +36,45 @@ impl KafkaOptions {
         self
     }
 
-    /// With a further client property.
+    /// With a connection more, or another one of that name.
     #[must_use]
-    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.insert(name.into(), value.into());
+    pub fn connection(mut self, name: impl Into<String>, connection: Connection) -> Self {
+        self.connections.insert(name.into(), connection);
         self
     }
 
-    /// Every property that may not be set, and a bootstrap address that cannot be one.
+    /// With a further client property of the default connection.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let default = self.connections.entry(DEFAULT_CONNECTION.into()).or_default();
+        default.properties.insert(name.into(), value.into());
+        self
+    }
+
+    /// Every property that may not be set, and every address that cannot be one.
     pub fn check(&self) -> Result<(), Vec<OptionError>> {
-        let mut errors: Vec<_> =
-            brokers_fault(&self.bootstrap).map(|f| OptionError::at("/bootstrap", f)).into_iter().collect();
-        for name in self.properties.keys().filter(|n| !allowed(n)) {
-            let hint = format!("allowed: {}, {}*", ALLOWED.join(", "), ALLOWED_PREFIXES.join("*, "));
-            errors.push(
-                OptionError::at(
-                    format!("/properties/{name}"),
-                    format!("client property {name} may not be set"),
-                )
-                .hint(hint),
-            );
-        }
+        let errors: Vec<_> = self.connections.iter().flat_map(|(name, one)| faults(name, one)).collect();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 }
 
-/// Properties of network, identity and sizes. What commits, orders or isolates is not among them.
+fn faults(name: &str, connection: &Connection) -> Vec<OptionError> {
+    let fault = brokers_fault(&connection.brokers);
+    let brokers = fault.map(|f| OptionError::at(format!("/connections/{name}/brokers"), f));
+    let refused = connection.properties.keys().filter(|property| !allowed(property)).map(|property| {
+        let hint = match property.split('.').next() {
+            Some("ssl" | "sasl" | "security") => "say it under `tls` and `sasl` of the connection".to_owned(),
+            _ => format!("allowed: {}, {}*", ALLOWED.join(", "), ALLOWED_PREFIXES.join("*, ")),
+        };
+        let message = format!("connection `{name}`: client property {property} may not be set");
+        OptionError::at(format!("/connections/{name}/properties/{property}"), message).hint(hint)
+    });
+    brokers.into_iter().chain(refused).collect()
+}
+
+/// Properties of network, identity and sizes. What commits, orders or isolates is not among them, and neither is what
+/// could hold a secret.
 const ALLOWED: &[&str] = &[
-    "security.protocol",
     "client.rack",
     "client.dns.lookup",
     "broker.address.family",
@@ -70,9 +88,12 @@ const ALLOWED: &[&str] = &[
     "max.partition.fetch.bytes",
     "fetch.wait.max.ms",
     "message.timeout.ms",
-    "debug",
+    "ssl.cipher.suites",
+    "ssl.curves.list",
+    "ssl.sigalgs.list",
+    "ssl.crl.location",
 ];
-const ALLOWED_PREFIXES: &[&str] = &["ssl.", "sasl.", "socket."];
+const ALLOWED_PREFIXES: &[&str] = &["socket."];
 
 fn allowed(name: &str) -> bool {
     ALLOWED.contains(&name) || ALLOWED_PREFIXES.iter().any(|p| name.starts_with(p))
@@ -82,21 +103,54 @@ fn allowed(name: &str) -> bool {
 pub(crate) type Properties = Vec<(String, String)>;
 
 /// What every client gets: quick reconnects (the defaults cost a second on each start), TLS roots from the system.
-fn common(options: &KafkaOptions, bootstrap: &str, role: &str) -> Properties {
+/// Secrets are not among them: they are read when a client is made.
+fn common(link: &Link, role: &str) -> Properties {
     let mut all = pairs(&[
-        ("bootstrap.servers", bootstrap),
-        ("client.id", &format!("{}.{role}", options.client_id)),
+        ("bootstrap.servers", &link.connection.brokers),
+        ("client.id", &format!("{}.{role}", link.client_id)),
         ("reconnect.backoff.ms", "20"),
         ("retry.backoff.ms", "10"),
         ("socket.timeout.ms", "5000"),
         ("socket.nagle.disable", "true"),
         ("socket.keepalive.enable", "true"),
-        ("ssl.ca.location", "probe"),
         ("log_level", "6"),
     ]);
-    all.extend(
-        options.properties.iter().filter(|(name, _)| fits(name, role)).map(|(n, v)| (n.clone(), v.clone())),
-    );
+    all.extend(security(&link.connection));
+    let own = link.connection.properties.iter().filter(|(name, _)| fits(name, role));
+    all.extend(own.map(|(n, v)| (n.clone(), v.clone())));
+    all
+}
+
+/// Encryption and login, but for what is secret.
+fn security(connection: &Connection) -> Properties {
+    let protocol = match (&connection.tls, &connection.sasl) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    let mut all = pairs(&[("security.protocol", protocol)]);
+    if let Some(tls) = &connection.tls {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
+        // The library's OpenSSL looks for authorities where no system keeps them.
+        let ca = path(&tls.ca).unwrap_or_else(|| "probe".to_owned());
+        all.push(("ssl.ca.location".into(), ca));
+        let own =
+            [("ssl.certificate.location", path(&tls.certificate)), ("ssl.key.location", path(&tls.key))];
+        all.extend(own.into_iter().filter_map(|(name, path)| Some((name.to_owned(), path?))));
+        if tls.insecure_skip_verify {
+            all.extend(pairs(&[
+                ("enable.ssl.certificate.verification", "false"),
+                ("ssl.endpoint.identification.algorithm", "none"),
+            ]));
+        }
+    }
+    let mechanism = match &connection.sasl {
+        None => return all,
+        Some(Sasl::Password { mechanism, .. }) => mechanism.name(),
+        Some(Sasl::Token(_) | Sasl::TokenEndpoint(_)) => "OAUTHBEARER",
+    };
+    all.extend(pairs(&[("sasl.mechanism", mechanism)]));
     all
 }
 
@@ -112,13 +166,7 @@ fn fits(name: &str, role: &str) -> bool {
 }
 
 /// A consumer that assigns partitions itself and never decides where to go on.
-pub(crate) fn consumer(
-    options: &KafkaOptions,
-    bootstrap: &str,
-    executor: usize,
-    group: &str,
-    share: QueueShare,
-) -> Properties {
+pub(crate) fn consumer(link: &Link, executor: usize, group: &str, share: QueueShare) -> Properties {
     let mut all = pairs(&[
         ("group.id", group),
         ("auto.offset.reset", "error"),
@@ -136,7 +184,7 @@ pub(crate) fn consumer(
         ("queued.min.messages", &share.records.to_string()),
         ("queued.max.messages.kbytes", &(share.bytes / 1024).max(1).to_string()),
     ]);
-    all.extend(common(options, bootstrap, &format!("{executor}.consumer")));
+    all.extend(common(link, &format!("{executor}.consumer")));
     all
 }
 
@@ -160,14 +208,15 @@ impl QueueShare {
 /// A producer, and how its batches form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ProducerKey {
-    pub bootstrap: String,
+    /// [`Link::label`].
+    pub link: String,
     pub compression: Compression,
     pub linger: Duration,
     pub in_flight_bytes: usize,
 }
 
 /// An idempotent producer that places keys as Java clients do.
-pub(crate) fn producer(options: &KafkaOptions, key: &ProducerKey, executor: usize) -> Properties {
+pub(crate) fn producer(link: &Link, key: &ProducerKey, executor: usize) -> Properties {
     let mut all = pairs(&[
         ("enable.idempotence", "true"),
         ("acks", "all"),
@@ -182,13 +231,13 @@ pub(crate) fn producer(options: &KafkaOptions, key: &ProducerKey, executor: usiz
         // As Java's delivery.timeout.ms: then the task hears of it and goes back to its last commit.
         ("message.timeout.ms", "120000"),
     ]);
-    all.extend(common(options, &key.bootstrap, &format!("{executor}.producer")));
+    all.extend(common(link, &format!("{executor}.producer")));
     all
 }
 
 /// A client for questions about topics.
-pub(crate) fn admin(options: &KafkaOptions) -> Properties {
-    common(options, &options.bootstrap, "admin")
+pub(crate) fn admin(link: &Link) -> Properties {
+    common(link, "admin")
 }
 
 fn pairs(all: &[(&str, &str)]) -> Properties {
@@ -198,22 +247,34 @@ fn pairs(all: &[(&str, &str)]) -> Properties {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pelton_sdk::{
+        Secret,
+        connection::{Given, Mechanism, Tls},
+    };
 
     fn value<'a>(all: &'a Properties, name: &str) -> Option<&'a str> {
         all.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
+    fn linked(options: &KafkaOptions) -> std::sync::Arc<Link> {
+        crate::link::Links::new(options).of(None, None).unwrap()
+    }
+
     #[test]
-    fn a_user_may_set_how_to_connect_but_not_what_delivery_rests_on() {
-        let good =
-            KafkaOptions::new("b:9092").property("sasl.username", "u").property("ssl.ca.location", "/ca.pem");
+    fn a_user_may_set_sizes_but_not_what_delivery_rests_on_nor_what_holds_secrets() {
+        let good = KafkaOptions::new("b:9092").property("message.max.bytes", "2000000");
         assert_eq!(good.check(), Ok(()));
-        let bad = good.property("isolation.level", "read_uncommitted").property("acks", "1");
-        let refused: Vec<_> = bad.check().unwrap_err().into_iter().map(|e| e.message).collect();
+        let bad = good.property("isolation.level", "read_uncommitted").property("sasl.password", "hunter2");
+        let refused = bad.check().unwrap_err();
+        let messages: Vec<_> = refused.iter().map(|e| e.message.as_str()).collect();
         assert_eq!(
-            refused,
-            ["client property acks may not be set", "client property isolation.level may not be set"]
+            messages,
+            [
+                "connection `default`: client property isolation.level may not be set",
+                "connection `default`: client property sasl.password may not be set"
+            ]
         );
+        assert!(!format!("{refused:?}").contains("hunter2"));
         assert!(KafkaOptions::new("nowhere").check().is_err());
     }
 
@@ -223,22 +284,49 @@ mod tests {
             .client_id("worker-1")
             .property("socket.timeout.ms", "900")
             .property("fetch.wait.max.ms", "100");
-        let c = consumer(&options, "b:9092", 2, "g", QueueShare::of(64 << 20, 8));
+        let link = linked(&options);
+        let c = consumer(&link, 2, "g", QueueShare::of(64 << 20, 8));
         assert_eq!(value(&c, "socket.timeout.ms"), Some("900"));
         assert_eq!(value(&c, "fetch.wait.max.ms"), Some("100"));
         assert_eq!(value(&c, "client.id"), Some("worker-1.2.consumer"));
         assert_eq!(value(&c, "auto.offset.reset"), Some("error"));
+        assert_eq!(value(&c, "security.protocol"), Some("plaintext"));
         let key = ProducerKey {
-            bootstrap: "b:9092".into(),
+            link: link.label.clone(),
             compression: Compression::Zstd,
             linger: Duration::from_millis(7),
             in_flight_bytes: 8 << 20,
         };
-        let p = producer(&options, &key, 2);
+        let p = producer(&link, &key, 2);
         assert_eq!(value(&p, "fetch.wait.max.ms"), None);
         assert_eq!(value(&p, "queue.buffering.max.kbytes"), Some("8192"));
         assert_eq!(value(&p, "compression.codec"), Some("zstd"));
         assert_eq!(value(&p, "linger.ms"), Some("7"));
+    }
+
+    #[test]
+    fn encryption_and_login_become_properties_without_their_secrets() {
+        let connection = Connection {
+            brokers: "b:9093".into(),
+            tls: Some(Tls::default()),
+            sasl: Some(Sasl::Password {
+                mechanism: Mechanism::ScramSha512,
+                username: Given::Text("orders".into()),
+                password: Secret::Env("PASSWORD".into()),
+            }),
+            ..Connection::default()
+        };
+        let p = security(&connection);
+        assert_eq!(value(&p, "security.protocol"), Some("sasl_ssl"));
+        assert_eq!(value(&p, "ssl.ca.location"), Some("probe"), "the system's authorities");
+        assert_eq!(value(&p, "sasl.mechanism"), Some("SCRAM-SHA-512"));
+        assert_eq!(value(&p, "sasl.password"), None);
+        assert_eq!(value(&p, "enable.ssl.certificate.verification"), None);
+        let tls = Tls { ca: Some("/ca.pem".into()), insecure_skip_verify: true, ..Tls::default() };
+        let p = security(&Connection { tls: Some(tls), sasl: None, ..connection });
+        assert_eq!(value(&p, "security.protocol"), Some("ssl"));
+        assert_eq!(value(&p, "ssl.ca.location"), Some("/ca.pem"));
+        assert_eq!(value(&p, "enable.ssl.certificate.verification"), Some("false"));
     }
 
     #[test]

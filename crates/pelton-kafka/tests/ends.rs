@@ -378,7 +378,7 @@ fn a_missing_topic_is_named_by_sources_and_sinks_and_nobody_creates_it() {
         let batch = numbered(Partition::new("a file", 0), "n", 3);
         let error = until("the sink's error", || sink.push(&batch, 0).err());
         assert_eq!((error.kind, error.code), (ErrorKind::Retry, Code::TopicMissing), "{error:?}");
-        let catalog = cluster.factory().catalog().unwrap();
+        let catalog = cluster.factory().catalog(&serde_json::json!({})).unwrap();
         assert_eq!(block_on(catalog.partitions(&topic)), Ok(None));
         // Made after all, both go on by themselves.
         block_on(catalog.create(&topic, 1)).unwrap();
@@ -490,7 +490,7 @@ fn a_broker_that_is_down_at_the_start_is_reported_once_and_work_begins_when_it_c
     let mut sink = executor.sink(&topic);
     let batch = numbered(Partition::new("a file", 0), "n", 3);
     assert_eq!(sink.push(&batch, 0).unwrap().taken, 0);
-    let catalog = cluster.factory().catalog().unwrap();
+    let catalog = cluster.factory().catalog(&serde_json::json!({})).unwrap();
     let unanswered = block_on(catalog.partitions(&topic)).unwrap_err();
     assert_eq!((unanswered.kind, unanswered.code), (ErrorKind::Retry, Code::BrokerUnreachable));
 

@@ -44,6 +44,14 @@ codes! {
     BrokerUnreachable = 206, "the broker does not answer";
     /// An operator or a sink holds a record for long, and commits stand still behind it.
     CommitStalled = 207, "commits make no progress";
+    /// Encryption failed: a certificate, a protocol, a file with keys.
+    TlsFailed = 208, "no secure connection to the broker";
+    /// The broker refuses the login, or there is nothing to log in with.
+    LoginFailed = 209, "the login at the broker failed";
+    /// A right is missing.
+    NotPermitted = 210, "a right is missing at the broker";
+    /// A connection of the node's settings is missing or cannot be used.
+    BadConnection = 211, "a connection cannot be used";
     /// The consumer group holds offsets somebody else wrote.
     ForeignOffsets = 301, "the committed offsets are not ours";
     /// The retired generation was never closed.

@@ -4,8 +4,8 @@ use crate::{host::Host, plan::stage_plan};
 use pelton_checkpoint::Grant;
 use pelton_config::Document;
 use pelton_runtime::{ExecutorEvent, TaskSnapshot, TaskState, executor::AssignedPartitions};
-use pelton_sdk::{BuildContext, Registry};
-use pelton_types::{Incident, Partition, TaskId};
+use pelton_sdk::{BuildContext, EndError, Registry};
+use pelton_types::{Code, Incident, Partition, TaskId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
@@ -18,6 +18,9 @@ pub enum LocalError {
     /// The definition cannot run.
     #[error("{0}")]
     Refused(String),
+    /// The queue does not let us.
+    #[error("{0}")]
+    NotPermitted(String),
 }
 
 /// The tasks of pipelines that run in this process alone.
@@ -130,6 +133,16 @@ impl Local {
     }
 }
 
+/// A queue that does not say what it has.
+fn unasked(source: &str, error: &EndError) -> LocalError {
+    let message = format!("source `{source}`: [{}] {error}", error.code);
+    match error.code {
+        Code::NotPermitted | Code::LoginFailed => LocalError::NotPermitted(message),
+        Code::BadConnection => LocalError::Refused(message),
+        _ => LocalError::Unavailable(message),
+    }
+}
+
 /// The partitions of every source, by its name.
 ///
 /// # Errors
@@ -151,15 +164,13 @@ pub async fn shards(
         for topic in &shape.topics {
             let count = match (shape.partitions, factory.catalog(&source.options)) {
                 (Some(count), _) => count,
-                (None, Some(catalog)) => catalog
-                    .partitions(topic)
-                    .await
-                    .map_err(|e| LocalError::Unavailable(e.message))?
-                    .ok_or_else(|| {
+                (None, Some(catalog)) => {
+                    catalog.partitions(topic).await.map_err(|e| unasked(name, &e))?.ok_or_else(|| {
                         LocalError::Refused(format!(
                             "source `{name}`: topic `{topic}` does not exist; create it first"
                         ))
-                    })?,
+                    })?
+                }
                 (None, None) => 1,
             };
             let topic: Arc<str> = topic.as_str().into();

@@ -54,7 +54,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Dev(args) => dev::dev(&node, args).await,
         Command::Run(args) => run::run(&node, args).await,
-        Command::Validate(args) => verbs::validate::validate(&args),
+        Command::Validate(args) => verbs::validate::validate(&node, &args),
         Command::Test(args) => testing::test(args).await,
         Command::Schema => verbs::validate::schema(),
         Command::Broker(args) => roles::broker::broker(&node, args).await,

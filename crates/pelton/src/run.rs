@@ -42,7 +42,8 @@ pub async fn run(node: &Node, args: RunArgs) -> Result<(), Failure> {
         ("worker.modelsDir", path(&args.models)),
     ])?;
     let telemetry = start_telemetry(&settings, "run")?;
-    let definitions = validate::read(&args.file, args.models.as_deref())?;
+    let definitions =
+        validate::read(&args.file, args.models.as_deref(), Some(settings.connections("worker.kafka")))?;
     let shutdown = signals::shutdown()?;
     let (started, cpu) = (Instant::now(), CpuMeter::of_process());
     let metrics = Metrics::new("run");
@@ -50,7 +51,7 @@ pub async fn run(node: &Node, args: RunArgs) -> Result<(), Failure> {
     let own = &settings.worker;
     let models = args.models.clone().unwrap_or_else(|| definitions.folder.clone());
     let around = Surroundings {
-        kafka: &own.kafka,
+        connections: settings.connections("worker.kafka"),
         client_id: "pelton-run",
         base_dir: &definitions.folder,
         data_dir: &own.data_dir,
@@ -116,6 +117,7 @@ fn refused(e: LocalError) -> Failure {
     match e {
         LocalError::Unavailable(message) => Failure::unavailable(message),
         LocalError::Refused(message) => Failure::bad(message),
+        LocalError::NotPermitted(message) => Failure::new(Exit::NotPermitted, message),
     }
 }
 

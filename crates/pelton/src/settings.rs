@@ -2,6 +2,7 @@
 
 use crate::{
     cli::{Cli, Format},
+    components::Connections,
     exit::Failure,
     output,
 };
@@ -21,6 +22,23 @@ impl Node {
         let flags = [("log.format", &cli.log_format), ("log.level", &cli.log_level)];
         let flags = flags.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v.clone()?))).collect();
         Node { file: cli.config.clone(), flags }
+    }
+
+    /// The flag that hands the settings file on to a child.
+    pub fn file_arguments(&self) -> Vec<String> {
+        let file = self.file.iter();
+        file.flat_map(|path| ["--config".to_owned(), path.display().to_string()]).collect()
+    }
+
+    /// The connections of the settings file, if there is one: what a definition may name.
+    ///
+    /// # Errors
+    /// As [`Node::load`].
+    pub fn connections(&self) -> Result<Option<Connections>, Failure> {
+        match &self.file {
+            Some(_) => Ok(Some(self.load(&[])?.connections("worker.kafka"))),
+            None => Ok(None),
+        }
     }
 
     /// The settings, with a command's own flags on top. Flags without a value are left out.
@@ -61,7 +79,7 @@ impl Node {
                     } else {
                         row.value.clone().into()
                     };
-                    (row.name.to_owned(), value)
+                    (row.name.clone(), value)
                 })
                 .collect();
             return output::value(&map.into(), format);
@@ -69,7 +87,7 @@ impl Node {
         let header = if origin { vec!["NAME", "VALUE", "ORIGIN"] } else { vec!["NAME", "VALUE", "WHAT"] };
         let rows = rows.iter().map(|row| {
             let last = if origin { row.origin.to_string() } else { row.help.to_owned() };
-            vec![row.name.to_owned(), row.value.clone(), last]
+            vec![row.name.clone(), row.value.clone(), last]
         });
         output::table(&header, rows.collect());
         Ok(())

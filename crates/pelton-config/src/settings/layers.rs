@@ -1,12 +1,17 @@
 //! Defaults, file, environment and flags, one over the other.
 
-use super::{KEYS, Key, Origin, Settings, Type, find};
+use super::{
+    KEYS, Key, Origin, Settings, Type,
+    connections::{self, Connections},
+    find,
+};
 use crate::{
     problem::{Place, Problem, Report},
     suggest,
     units::{parse_duration, parse_size},
     yaml::{self, Data, Node},
 };
+use pelton_sdk::connection::DEFAULT_CONNECTION;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -21,6 +26,8 @@ pub struct Layers<'a> {
     pub flags: &'a [(String, String)],
 }
 
+/// The section that has names of the user's own.
+const CONNECTIONS: &str = "connections";
 /// Prefix of environment variables.
 const PREFIX: &str = "PELTON__";
 
@@ -33,8 +40,10 @@ type Values = BTreeMap<&'static str, (String, Origin)>;
 pub fn load(layers: &Layers<'_>) -> Result<Settings, Report> {
     let mut values: Values = KEYS.iter().map(|k| (k.name, (k.default.to_owned(), Origin::Default))).collect();
     let mut problems = Vec::new();
+    let mut connections = Connections::new();
     if let Some((name, text)) = layers.file {
-        let mut file = File { name, values: &mut values, problems: Vec::new() };
+        let mut file =
+            File { name, values: &mut values, connections: &mut connections, problems: Vec::new() };
         file.read(text);
         let mut found = file.problems;
         found.sort_by_key(|p| (p.line, p.column));
@@ -42,7 +51,28 @@ pub fn load(layers: &Layers<'_>) -> Result<Settings, Report> {
     }
     from_env(layers.env, &mut values, &mut problems);
     from_flags(layers.flags, &mut values, &mut problems);
-    if problems.is_empty() { Ok(Settings::from_values(values)) } else { Err(Report { problems }) }
+    problems.extend(said_twice(&values, &connections));
+    if problems.is_empty() {
+        Ok(Settings::from_values(values, connections))
+    } else {
+        Err(Report { problems })
+    }
+}
+
+/// One file that says twice where the default connection leads.
+fn said_twice(values: &Values, connections: &Connections) -> Vec<Problem> {
+    let Some((_, default)) = connections.get(DEFAULT_CONNECTION) else { return Vec::new() };
+    let twice = |key: &&str| match values.get(key) {
+        Some((_, Origin::File(file, line, column))) => Some(Problem {
+            file: file.clone(),
+            line: *line,
+            column: *column,
+            message: format!("`{key}` and `connections.default` both say where the default connection leads"),
+            hint: Some(format!("remove `{key}`; the other is at {default}")),
+        }),
+        _ => None,
+    };
+    ["coordinator.kafka", "worker.kafka"].iter().filter_map(twice).collect()
 }
 
 fn from_env(env: &[(String, String)], values: &mut Values, problems: &mut Vec<Problem>) {
@@ -51,9 +81,17 @@ fn from_env(env: &[(String, String)], values: &mut Values, problems: &mut Vec<Pr
         let dotted = rest.replace("__", ".");
         match KEYS.iter().find(|k| k.name.eq_ignore_ascii_case(&dotted)) {
             None => {
-                let hint = suggest::nearest(&dotted, KEYS.iter().map(|k| k.name))
-                    .map(|name| format!("did you mean `{}`?", variable_of(name)))
-                    .or_else(|| Some("`pelton config show` lists all settings".to_owned()));
+                let own =
+                    dotted.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(CONNECTIONS));
+                let own = own.then(|| {
+                    "connections are set in the file of `--config`; their secrets may be in the environment".to_owned()
+                });
+                let near = || {
+                    suggest::nearest(&dotted, KEYS.iter().map(|k| k.name))
+                        .map(|name| format!("did you mean `{}`?", variable_of(name)))
+                };
+                let hint =
+                    own.or_else(near).or_else(|| Some("`pelton config show` lists all settings".to_owned()));
                 problems.push(unplaced(variable, format!("there is no setting `{dotted}`"), hint));
             }
             Some(key) => match check(key, value) {
@@ -96,6 +134,7 @@ fn unplaced(source: &str, message: String, hint: Option<String>) -> Problem {
 struct File<'a> {
     name: &'a str,
     values: &'a mut Values,
+    connections: &'a mut Connections,
     problems: Vec<Problem>,
 }
 
@@ -137,7 +176,11 @@ impl File<'_> {
         for (key, value) in entries {
             let name = if prefix.is_empty() { key.name.clone() } else { format!("{prefix}.{}", key.name) };
             let below = format!("{name}.");
-            if let Some(found) = find(&name) {
+            if name == CONNECTIONS {
+                let (found, mut problems) = connections::read(self.name, value);
+                *self.connections = found;
+                self.problems.append(&mut problems);
+            } else if let Some(found) = find(&name) {
                 self.value(found, value);
             } else if KEYS.iter().any(|k| k.name.starts_with(&below)) {
                 self.section(&name, value);
@@ -174,6 +217,7 @@ impl File<'_> {
 
 /// Keys that may stand below a prefix.
 fn siblings(prefix: &str) -> Vec<&'static str> {
+    let sections = if prefix.is_empty() { &[CONNECTIONS][..] } else { &[] };
     let mut known: Vec<&str> = KEYS
         .iter()
         .filter_map(|k| {
@@ -181,6 +225,7 @@ fn siblings(prefix: &str) -> Vec<&'static str> {
                 if prefix.is_empty() { k.name } else { k.name.strip_prefix(prefix)?.strip_prefix('.')? };
             rest.split('.').next()
         })
+        .chain(sections.iter().copied())
         .collect();
     known.sort_unstable();
     known.dedup();
@@ -229,14 +274,14 @@ fn is_listener(text: &str) -> bool {
 }
 
 /// `host:port`, `[v6]:port`.
-fn is_address(text: &str) -> bool {
+pub(super) fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let bracketed = host.starts_with('[') && host.ends_with(']');
     let plain = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
     (bracketed || plain) && !port.is_empty() && port.parse::<u16>().is_ok()
 }
 
-fn is_url(text: &str) -> bool {
+pub(super) fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let Some(authority) = rest.and_then(|rest| rest.split('/').next()) else { return false };
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);

@@ -1,14 +1,18 @@
 //! What a node runs with: defaults < file < environment < flags, each value with its origin.
 //!
+//! Beside them a file has `connections:`, whose names are the user's own.
+//!
 //! A file has the dotted names as nested keys (`worker: { drainTimeout: 30s }`); the environment has
 //! `PELTON__WORKER__DRAINTIMEOUT`, letter case of the segments not counted.
 
+mod connections;
 mod keys;
 mod layers;
 
 pub use keys::{KEYS, Key, Type, find};
 pub use layers::{Layers, load};
 
+use pelton_sdk::{Connection, connection::DEFAULT_CONNECTION};
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 /// Where a value came from.
@@ -39,7 +43,7 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// Dotted name.
-    pub name: &'static str,
+    pub name: String,
     /// Its text; empty when it is not set; secrets redacted.
     pub value: String,
     /// Where it came from.
@@ -171,19 +175,20 @@ pub struct Settings {
     /// For every role.
     pub telemetry: TelemetrySettings,
     values: BTreeMap<&'static str, (String, Origin)>,
+    connections: connections::Connections,
 }
 
 impl fmt::Debug for Settings {
     /// Without secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.show().iter().map(|s| (s.name, &s.value))).finish()
+        f.debug_map().entries(self.show().iter().map(|s| (&s.name, &s.value))).finish()
     }
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let defaults = KEYS.iter().map(|k| (k.name, (k.default.to_owned(), Origin::Default))).collect();
-        Self::from_values(defaults)
+        Self::from_values(defaults, connections::Connections::new())
     }
 }
 
@@ -192,9 +197,42 @@ impl Settings {
     pub fn show(&self) -> Vec<Shown> {
         let shown = |key: &'static Key| {
             let (value, origin) = self.values.get(key.name)?;
-            Some(Shown { name: key.name, value: redact(key, value), origin: origin.clone(), help: key.help })
+            Some(Shown {
+                name: key.name.to_owned(),
+                value: redact(key, value),
+                origin: origin.clone(),
+                help: key.help,
+            })
         };
-        KEYS.iter().filter_map(shown).collect()
+        let own = self.connections.iter().flat_map(|(name, (connection, origin))| {
+            let row = |(name, value)| Shown { name, value, origin: origin.clone(), help: "a connection" };
+            connections::show(name, connection).into_iter().map(row)
+        });
+        own.chain(KEYS.iter().filter_map(shown)).collect()
+    }
+
+    /// Whether `connections.default` is what counts for a role; see [`Settings::connections`].
+    pub fn has_default_connection(&self, kafka: &str) -> bool {
+        self.connections.contains_key(DEFAULT_CONNECTION) && self.origin(kafka) == Some(&Origin::Default)
+    }
+
+    /// The connections of a role, by name. `kafka` is the setting that says where its default connection leads:
+    /// `worker.kafka` or `coordinator.kafka`. Given by a flag or the environment it replaces `connections.default` as a
+    /// whole, without TLS and login; otherwise `connections.default` counts, where there is one.
+    pub fn connections(&self, kafka: &str) -> BTreeMap<String, Connection> {
+        let mut all: BTreeMap<_, _> = self
+            .connections
+            .iter()
+            .map(|(name, (connection, _))| (name.clone(), connection.clone()))
+            .collect();
+        let plain = || Connection {
+            brokers: self.values.get(kafka).map(|(value, _)| value.clone()).unwrap_or_default(),
+            ..Connection::default()
+        };
+        if !self.has_default_connection(kafka) {
+            all.insert(DEFAULT_CONNECTION.to_owned(), plain());
+        }
+        all
     }
 
     /// Where the value of a setting came from; `None` when there is no such setting.
@@ -203,7 +241,10 @@ impl Settings {
     }
 
     /// From texts that were checked against [`KEYS`].
-    fn from_values(values: BTreeMap<&'static str, (String, Origin)>) -> Self {
+    fn from_values(
+        values: BTreeMap<&'static str, (String, Origin)>,
+        connections: connections::Connections,
+    ) -> Self {
         let text = |name: &str| values.get(name).map(|(value, _)| value.clone()).unwrap_or_default();
         let some = |name: &str| Some(text(name)).filter(|value| !value.is_empty());
         let path = |name: &str| PathBuf::from(text(name));
@@ -266,6 +307,7 @@ impl Settings {
                     .collect(),
             },
             values,
+            connections,
         }
     }
 }

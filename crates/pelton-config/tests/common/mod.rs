@@ -114,6 +114,10 @@ impl ConnectorFactory for End {
     fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         None
     }
+    fn cluster(&self, options: &Value) -> Option<String> {
+        let named = options["connection"].as_str().unwrap_or("the default connection");
+        (self.0 == "kafka").then(|| named.to_owned())
+    }
     fn connect(&self, _: Scope) -> Box<dyn Connector> {
         unreachable!("a definition is checked, never run, here")
     }

@@ -12,6 +12,7 @@ use serde_json::json;
 use std::{
     future::Future,
     net::TcpListener,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -79,7 +80,7 @@ impl Cluster {
     /// A new topic under a name of its own.
     pub fn topic(&self, name: &str, partitions: u32) -> String {
         let name = unique(name);
-        block_on(self.factory().catalog().unwrap().create(&name, partitions)).unwrap();
+        block_on(self.factory().catalog(&json!({})).unwrap().create(&name, partitions)).unwrap();
         name
     }
 
@@ -315,4 +316,35 @@ pub fn commit(offsets: &mut dyn Offsets, positions: &[(Partition, i64)], text: &
         Poll::Ready(outcome) => Some(outcome),
         Poll::Pending => None,
     })
+}
+
+/// The secured listeners of a real Apache Kafka: `tests/infra/kafka/README.md` says what there is.
+pub struct Kafka {
+    dir: PathBuf,
+}
+
+impl Kafka {
+    /// Where `PELTON_TEST_KAFKA_SECURE` says; none where it says nothing, and this run may skip.
+    pub fn secure() -> Option<Kafka> {
+        let dir = std::env::var_os("PELTON_TEST_KAFKA_SECURE").filter(|dir| !dir.is_empty());
+        let all = std::env::var("PELTON_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
+        assert!(dir.is_some() || !all, "PELTON_TEST_KAFKA_SECURE is not set, and this run may skip nothing");
+        if dir.is_none() {
+            eprintln!(
+                "skipped: PELTON_TEST_KAFKA_SECURE is not set; `cargo xtask infra kafka up --secure` prints it"
+            );
+        }
+        Some(Kafka { dir: dir?.into() })
+    }
+
+    /// `host:port` of a listener.
+    pub fn at(&self, listener: &str) -> String {
+        let all = std::fs::read_to_string(self.dir.join("listeners")).unwrap();
+        let found = all.lines().find_map(|line| line.strip_prefix(listener)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("no listener {listener} in {all}")).to_owned()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
 }

@@ -46,13 +46,13 @@ struct Cluster {
 /// `pelton dev`
 pub async fn dev(node: &crate::settings::Node, args: DevArgs) -> Result<(), Failure> {
     // Checks the settings too, so that a wrong environment is named before anything starts.
-    node.load(&[])?;
-    let definitions = validate::read(&args.file, None)?;
+    let settings = node.load(&[])?;
+    let definitions = validate::read(&args.file, None, Some(settings.connections("worker.kafka")))?;
     refuse_standard_input(&definitions)?;
     let shutdown = signals::shutdown()?;
     let home = Home::open(args.data_dir.as_deref())?;
     let (started, cpu) = (Instant::now(), CpuMeter::of_children());
-    let mut cluster = Cluster::start(&args, &definitions.folder, &home.path).await?;
+    let mut cluster = Cluster::start(&args, node.file_arguments(), &definitions.folder, &home.path).await?;
     let namespace = pelton_config::DEFAULT_NAMESPACE.to_owned();
     let request = v1::ApplyRequest {
         definition: definitions.text.clone(),
@@ -100,7 +100,12 @@ fn refuse_standard_input(definitions: &validate::Definitions) -> Result<(), Fail
 }
 
 impl Cluster {
-    async fn start(args: &DevArgs, folder: &Path, home: &Path) -> Result<Cluster, Failure> {
+    async fn start(
+        args: &DevArgs,
+        settings: Vec<String>,
+        folder: &Path,
+        home: &Path,
+    ) -> Result<Cluster, Failure> {
         let logs = home.join("logs");
         let text = |parts: &[&str]| parts.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
         let path = |p: PathBuf| p.display().to_string();
@@ -122,12 +127,14 @@ impl Cluster {
         arguments.extend(text(&["--http", &args.coordinator_http, "--data-dir", &coordinator_dir]));
         arguments.extend(text(&["--kafka", &bootstrap, "--models", &folder, "--base-dir", &folder]));
         arguments.extend(text(&["--create-topics", &partitions]));
+        arguments.extend(settings.iter().cloned());
         let coordinator = Process::start("coordinator", &logs, &arguments).await?;
         let address = format!("http://{}", coordinator.address("grpc"));
         let worker_dir = path(home.join("worker"));
         let mut arguments = text(&["worker", "--coordinator", &address, "--http", "127.0.0.1:0"]);
         arguments.extend(text(&["--kafka", &bootstrap, "--models", &folder, "--base-dir", &folder]));
         arguments.extend(text(&["--data-dir", &worker_dir]));
+        arguments.extend(settings);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let executors = args.executors.unwrap_or_else(|| cores.div_ceil(args.workers.max(1)));
         arguments.extend(text(&["--executors", &executors.to_string()]));

@@ -3,7 +3,7 @@
 use super::{Endpoints, bind};
 use crate::{
     cli::CoordinatorArgs,
-    components::{Surroundings, registry},
+    components::{Connections, Surroundings, registry},
     exit::{Exit, Failure},
     fleet::Workers,
     lifeline,
@@ -21,6 +21,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 
 /// File of the metadata within the data directory.
 const STORE: &str = "metadata.redb";
+/// The setting that says where the default connection leads.
+const KAFKA: &str = "coordinator.kafka";
 /// Time between two looks at the workers of the driver `process`.
 const FLEET_TICK: Duration = Duration::from_millis(250);
 /// For workers of the driver `process` to finish.
@@ -50,7 +52,7 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
     let process_metrics = Metrics::new("coordinator");
     let health = Health::new();
     let ready = health.readiness.check("lead", "taking the lead");
-    let coordinator = lead(own, &args, &grpc).await?;
+    let coordinator = lead(own, settings.connections(KAFKA), &args, &grpc).await?;
     metrics::register(coordinator.handle(), &process_metrics)
         .map_err(|e| Failure::unexpected(e.to_string()))?;
     ready.ready();
@@ -62,7 +64,13 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
     }
     let fleet = match own.driver {
         Driver::Static => None,
-        Driver::Process => Some(tokio::spawn(keep_workers(own.clone(), grpc.clone(), shutdown.clone()))),
+        Driver::Process => Some({
+            let mut arguments = node.file_arguments();
+            if !settings.has_default_connection(KAFKA) {
+                arguments.extend(["--kafka".to_owned(), own.kafka.clone()]);
+            }
+            tokio::spawn(keep_workers(own.clone(), grpc.clone(), arguments, shutdown.clone()))
+        }),
     };
     let incoming = TcpListenerStream::new(listener);
     let served = if let Some(fleet) = fleet {
@@ -81,7 +89,12 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
     served.map_err(failure)
 }
 
-async fn lead(own: &CoordinatorSettings, args: &CoordinatorArgs, grpc: &str) -> Result<Coordinator, Failure> {
+async fn lead(
+    own: &CoordinatorSettings,
+    connections: Connections,
+    args: &CoordinatorArgs,
+    grpc: &str,
+) -> Result<Coordinator, Failure> {
     std::fs::create_dir_all(&own.data_dir).map_err(|e| {
         Failure::bad(format!("cannot create the data directory {}: {e}", own.data_dir.display()))
     })?;
@@ -90,7 +103,7 @@ async fn lead(own: &CoordinatorSettings, args: &CoordinatorArgs, grpc: &str) -> 
         .map_err(|e| Failure::unavailable(format!("cannot open the store {}: {e}", file.display())))?;
     let base_dir = args.child.base_dir.clone().unwrap_or_else(|| PathBuf::from("."));
     let around = Surroundings {
-        kafka: &own.kafka,
+        connections,
         client_id: "pelton-coordinator",
         base_dir: &base_dir,
         data_dir: &own.data_dir,
@@ -110,6 +123,7 @@ async fn lead(own: &CoordinatorSettings, args: &CoordinatorArgs, grpc: &str) -> 
 async fn keep_workers(
     own: CoordinatorSettings,
     grpc: String,
+    more: Vec<String>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
     let path = |p: PathBuf| p.display().to_string();
@@ -119,14 +133,13 @@ async fn keep_workers(
         format!("http://{grpc}"),
         "--http".into(),
         "127.0.0.1:0".into(),
-        "--kafka".into(),
-        own.kafka.clone(),
         "--models".into(),
         path(own.models_dir.clone()),
         "--data-dir".into(),
         path(own.data_dir.join("worker")),
     ];
-    let mut workers = Workers::new(own.workers.max(1), own.data_dir.join("logs"), arguments.to_vec());
+    let arguments = arguments.into_iter().chain(more).collect();
+    let mut workers = Workers::new(own.workers.max(1), own.data_dir.join("logs"), arguments);
     while !*shutdown.borrow() {
         for line in workers.keep().await? {
             tracing::warn!("{line}");

@@ -49,8 +49,12 @@ pub async fn worker(node: &Node, args: WorkerArgs) -> Result<(), Failure> {
     let metrics = Metrics::new("worker");
     let health = Health::new();
     let base_dir = args.child.base_dir.clone().unwrap_or_else(|| PathBuf::from("."));
-    let around =
-        Surroundings { kafka: &own.kafka, client_id: &id, base_dir: &base_dir, data_dir: &own.data_dir };
+    let around = Surroundings {
+        connections: settings.connections("worker.kafka"),
+        client_id: &id,
+        base_dir: &base_dir,
+        data_dir: &own.data_dir,
+    };
     let registry = registry(&around)?;
     let (events, received) = Worker::event_channel();
     let host =

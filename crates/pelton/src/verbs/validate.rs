@@ -1,6 +1,12 @@
 //! `pelton validate` and `pelton schema`: no coordinator, no queue.
 
-use crate::{cli::ValidateArgs, components, exit::Failure, output};
+use crate::{
+    cli::ValidateArgs,
+    components::{self, Connections},
+    exit::Failure,
+    output,
+    settings::Node,
+};
 use pelton_config::Document;
 use pelton_sdk::BuildContext;
 use std::path::{Path, PathBuf};
@@ -17,11 +23,15 @@ pub struct Definitions {
     pub folder: PathBuf,
 }
 
-/// Read and check a definition file.
+/// Read and check a definition file, against a node's connections where they are known.
 ///
 /// # Errors
 /// A file that cannot be read, or every mistake in it with its place.
-pub fn read(path: &Path, models: Option<&Path>) -> Result<Definitions, Failure> {
+pub fn read(
+    path: &Path,
+    models: Option<&Path>,
+    connections: Option<Connections>,
+) -> Result<Definitions, Failure> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|e| Failure::bad(format!("cannot read {name}: {e}")))?;
     let folder = match path.parent() {
@@ -29,7 +39,7 @@ pub fn read(path: &Path, models: Option<&Path>) -> Result<Definitions, Failure> 
         _ => PathBuf::from("."),
     };
     let folder = folder.canonicalize().unwrap_or(folder);
-    let registry = components::for_checks(&folder);
+    let registry = components::for_checks(&folder, connections)?;
     let context = BuildContext::detached(models.unwrap_or(&folder));
     let env = |variable: &str| std::env::var(variable).ok();
     let documents = pelton_config::parse(&name, &text, &registry, &context, &env)
@@ -38,10 +48,11 @@ pub fn read(path: &Path, models: Option<&Path>) -> Result<Definitions, Failure> 
 }
 
 /// `pelton validate`
-pub fn validate(args: &ValidateArgs) -> Result<(), Failure> {
+pub fn validate(node: &Node, args: &ValidateArgs) -> Result<(), Failure> {
+    let connections = node.connections()?;
     let mut failures = Vec::new();
     for path in &args.files {
-        match read(path, args.models.as_deref()) {
+        match read(path, args.models.as_deref(), connections.clone()) {
             Ok(found) => {
                 for document in &found.documents {
                     output::print(&format!("{}: {} {} is valid", found.name, document.kind, document.name()));
@@ -55,6 +66,6 @@ pub fn validate(args: &ValidateArgs) -> Result<(), Failure> {
 
 /// `pelton schema`
 pub fn schema() -> Result<(), Failure> {
-    let registry = components::for_checks(Path::new("."));
+    let registry = components::for_checks(Path::new("."), None)?;
     output::value(&pelton_config::schema(&registry), crate::cli::Format::Json)
 }

@@ -1,0 +1,152 @@
+//! What the client library knows of a failed connection and does not tell with the error: why a broker's certificate was
+//! not accepted, and what was last logged.
+
+use crate::{
+    errors::code,
+    native::{Failure, text},
+};
+use rdkafka_sys as sys;
+use std::{
+    ffi::{c_char, c_int, c_void},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
+};
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Overheard {
+    /// What OpenSSL found wrong with the last certificate of a client's brokers; 0: nothing.
+    certificate: AtomicI32,
+    /// The last failure of a connection that was logged.
+    failure: Mutex<String>,
+    /// There is no certificate of ours to show.
+    shows_nothing: bool,
+}
+
+impl Overheard {
+    /// `shows_certificate`: the client has a certificate of its own.
+    pub(crate) fn new(shows_certificate: bool) -> Self {
+        Self { shows_nothing: !shows_certificate, ..Self::default() }
+    }
+
+    /// Have the library come here, and with `certificates` ask [`judge`].
+    ///
+    /// # Safety
+    /// `conf` is live, and `self` outlives the client that is made of it.
+    pub(crate) unsafe fn watch(&self, conf: *mut sys::rd_kafka_conf_t, certificates: bool) {
+        // SAFETY: the caller's promise; the pointer is only read back by `judge` and `of`.
+        unsafe {
+            sys::rd_kafka_conf_set_opaque(conf, std::ptr::from_ref(self).cast_mut().cast());
+            if certificates {
+                sys::rd_kafka_conf_set_ssl_cert_verify_cb(conf, Some(judge));
+            }
+        }
+    }
+
+    /// What [`Overheard::watch`] gave to a client.
+    ///
+    /// # Safety
+    /// `client` is live and was made with it, or with no such pointer.
+    pub(crate) unsafe fn of<'a>(client: *const sys::rd_kafka_t) -> Option<&'a Overheard> {
+        // SAFETY: the caller's promise.
+        unsafe { sys::rd_kafka_opaque(client).cast::<Overheard>().as_ref() }
+    }
+
+    /// A line of the library's log.
+    pub(crate) fn logged(&self, facility: &str, line: &str) {
+        if facility == "FAIL" {
+            // `[thrd:...]: host:port/bootstrap: why`
+            let why = line.split_once("]: ").map_or(line, |(_, why)| why);
+            why.clone_into(&mut self.failure.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// A failure with what else is known of it.
+    pub(crate) fn explain(&self, failure: Failure) -> Failure {
+        let more = |more: &str| Failure::new(failure.code, format!("{} [{more}]", failure.text));
+        let reason = self.certificate.load(Ordering::Relaxed);
+        if reason != 0 && failure.text.contains("certificate verify failed") {
+            return more(&reason_text(reason));
+        }
+        if self.shows_nothing && failure.text.contains("SSL routines") && failure.text.contains(" alert ") {
+            return more("we show no certificate");
+        }
+        let logged = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.code == code::ALL_BROKERS_DOWN && !logged.is_empty() {
+            return more(&logged);
+        }
+        drop(logged);
+        failure
+    }
+}
+
+/// Accepts what OpenSSL accepts, and notes why it does not.
+unsafe extern "C" fn judge(
+    _client: *mut sys::rd_kafka_t,
+    _broker: *const c_char,
+    _id: i32,
+    x509_error: *mut c_int,
+    _depth: c_int,
+    _certificate: *const c_char,
+    _size: usize,
+    why: *mut c_char,
+    why_size: usize,
+    opaque: *mut c_void,
+) -> c_int {
+    // SAFETY: the library passes a live number, and the pointer given to it by `watch`.
+    let (reason, overheard) = unsafe { (*x509_error, &*opaque.cast::<Overheard>()) };
+    if reason == 0 {
+        return 1;
+    }
+    overheard.certificate.store(reason, Ordering::Relaxed);
+    let words = reason_text(reason);
+    let len = words.len().min(why_size.saturating_sub(1));
+    if why_size > 0 {
+        // SAFETY: `len + 1` bytes fit into the library's buffer.
+        unsafe {
+            std::ptr::copy_nonoverlapping(words.as_ptr().cast(), why, len);
+            *why.add(len) = 0;
+        }
+    }
+    0
+}
+
+/// OpenSSL's words, which it also prints elsewhere.
+fn reason_text(reason: c_int) -> String {
+    unsafe extern "C" {
+        fn X509_verify_cert_error_string(reason: std::ffi::c_long) -> *const c_char;
+    }
+    // SAFETY: a table of OpenSSL's, which the client library brings along; any number has a text.
+    unsafe { text(X509_verify_cert_error_string(reason.into())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_told_only_with_a_refused_certificate() {
+        let trust = Overheard { certificate: AtomicI32::new(10), ..Overheard::new(true) };
+        let refused = Failure::new(-181, "SSL handshake failed: certificate verify failed");
+        assert!(trust.explain(refused.clone()).text.ends_with("[certificate has expired]"));
+        assert_eq!(Overheard::new(true).explain(refused.clone()), refused);
+        let other = Failure::new(-195, "Connection refused");
+        assert_eq!(trust.explain(other.clone()), other);
+    }
+
+    #[test]
+    fn what_was_logged_says_why_all_brokers_are_down() {
+        let overheard = Overheard::new(false);
+        let down = Failure::new(code::ALL_BROKERS_DOWN, "1/1 brokers are down");
+        assert_eq!(overheard.explain(down.clone()), down);
+        overheard.logged("FAIL", "[thrd:k:1/bootstrap]: k:1/bootstrap: Disconnected: requesting ApiVersion");
+        overheard.logged("OTHER", "[thrd:k:1/bootstrap]: k:1/bootstrap: something");
+        let text = overheard.explain(down).text;
+        assert_eq!(text, "1/1 brokers are down [k:1/bootstrap: Disconnected: requesting ApiVersion]");
+        let alert = Failure::new(code::SSL, "error:0A000412:SSL routines::ssl/tls alert bad certificate");
+        assert!(overheard.explain(alert.clone()).text.ends_with("[we show no certificate]"));
+        assert_eq!(Overheard::new(true).explain(alert.clone()), alert);
+    }
+}
