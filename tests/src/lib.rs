@@ -1,5 +1,6 @@
 //! Tests of whole clusters, and what they need: real parts and containers.
 
+pub mod acls;
 pub mod bench;
 pub mod chaos;
 pub mod docker;

@@ -1,6 +1,10 @@
 //! Defaults < file < environment < flags.
 
 use pelton_config::settings::{Driver, KEYS, Layers, LogFormat, Origin, Settings, load};
+use pelton_sdk::{
+    Secret,
+    connection::{Given, Mechanism, Sasl, Tls},
+};
 use std::time::Duration;
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -109,4 +113,128 @@ fn addresses_and_urls_are_told_from_other_texts() {
     }
     assert!(fits("worker.kafka", "a:1, b:2") && !fits("worker.kafka", "a:1,"));
     assert!(fits("worker.coordinator", "https://pelton.example") && !fits("worker.coordinator", "ftp://a:1"));
+}
+
+const CONNECTIONS: &str = "connections:
+  default:
+    brokers: kafka-1.example:9096,kafka-2.example:9096
+    tls: {}
+    sasl: { mechanism: SCRAM-SHA-512, username: orders, password: { env: KAFKA_PASSWORD } }
+  archive:
+    brokers: [archive:9093]
+    tls: { ca: /etc/ca.pem, certificate: /etc/c.crt, key: /etc/c.key, keyPassword: { file: /run/secrets/key } }
+    properties: { message.max.bytes: 2000000 }
+  cloud:
+    brokers: cloud:9093
+    tls:
+    sasl:
+      mechanism: OAUTHBEARER
+      tokenEndpoint: { url: \"https://idp.example/token\", clientId: { env: ID }, clientSecret: { file: /s }, scope: kafka }
+  plain: { brokers: \"edge:9092\" }
+";
+
+fn loaded(file: &str, env: &[(&str, &str)]) -> Result<Settings, String> {
+    let env = pairs(env);
+    let layers = Layers { file: Some(("node.yaml", file)), env: &env, ..Layers::default() };
+    load(&layers).map_err(|report| report.to_string())
+}
+
+#[test]
+fn connections_are_read_with_secrets_as_references() {
+    let settings = loaded(CONNECTIONS, &[]).unwrap();
+    let all = settings.connections("worker.kafka");
+    assert_eq!(all.keys().map(String::as_str).collect::<Vec<_>>(), ["archive", "cloud", "default", "plain"]);
+    let default = &all["default"];
+    assert_eq!(default.brokers, "kafka-1.example:9096,kafka-2.example:9096");
+    assert_eq!(default.tls, Some(Tls::default()), "the system's authorities");
+    let sasl = Sasl::Password {
+        mechanism: Mechanism::ScramSha512,
+        username: Given::Text("orders".into()),
+        password: Secret::Env("KAFKA_PASSWORD".into()),
+    };
+    assert_eq!(default.sasl, Some(sasl));
+    let tls = all["archive"].tls.clone().unwrap();
+    assert_eq!(tls.key_password, Some(Secret::File("/run/secrets/key".into())));
+    assert_eq!(all["archive"].properties["message.max.bytes"], "2000000");
+    assert_eq!(all["cloud"].tls, Some(Tls::default()));
+    assert!(
+        matches!(&all["cloud"].sasl, Some(Sasl::TokenEndpoint(e)) if e.scope.as_deref() == Some("kafka"))
+    );
+    assert_eq!((&all["plain"].tls, &all["plain"].sasl), (&None, &None));
+    let shown = settings.show();
+    let value = |name: &str| &shown.iter().find(|row| row.name == name).unwrap().value;
+    assert_eq!(value("connections.default.sasl.password"), "<from the environment variable KAFKA_PASSWORD>");
+    assert_eq!(value("connections.default.tls.ca"), "<the system's>");
+    assert_eq!(value("connections.cloud.sasl.tokenEndpoint.clientSecret"), "<from the file /s>");
+}
+
+#[test]
+fn a_flag_or_the_environment_replaces_the_default_connection_as_a_whole() {
+    let settings = loaded(CONNECTIONS, &[("PELTON__WORKER__KAFKA", "here:9092")]).unwrap();
+    let default = &settings.connections("worker.kafka")["default"];
+    assert_eq!((default.brokers.as_str(), &default.tls, &default.sasl), ("here:9092", &None, &None));
+    assert!(settings.has_default_connection("coordinator.kafka"));
+    assert!(!settings.has_default_connection("worker.kafka"));
+    let settings = loaded("worker: { kafka: \"a:1\" }", &[]).unwrap();
+    assert_eq!(settings.connections("worker.kafka")["default"].brokers, "a:1");
+    let twice = loaded(&format!("{CONNECTIONS}worker: {{ kafka: \"a:1\" }}\n"), &[]).unwrap_err();
+    assert!(twice.contains("`worker.kafka` and `connections.default` both say"), "{twice}");
+    let env = loaded("", &[("PELTON__CONNECTIONS__DEFAULT__BROKERS", "a:1")]).unwrap_err();
+    assert!(env.contains("connections are set in the file of `--config`"), "{env}");
+}
+
+#[test]
+fn a_secret_that_is_written_out_is_refused_and_not_repeated() {
+    let file = "connections:
+  a:
+    brokers: a:9093
+    tls: { ca: \"-----BEGIN CERTIFICATE-----hunter2\", key: /k, keyPassword: 42424242 }
+    sasl: { mechanism: PLAIN, username: u, password: hunter2 }
+  b: { brokers: \"b:1\", sasl: { mechanism: PLAIN, username: u, password: { value: hunter2 } } }
+  c: { brokers: \"c:1\", sasl: { mechanism: PLAIN, username: u, password: \"${hunter2}\" } }
+  d: { brokers: \"d:1\", sasl: { mechanism: OAUTHBEARER, token: hunter2 } }
+  e: { brokers: \"e:1\", sasl: { mechanism: OAUTHBEARER, tokenEndpoint: { url: \"https://u:hunter2@idp/t\", clientId: i, clientSecret: hunter2 } } }
+";
+    let report = loaded(file, &[]).unwrap_err();
+    assert!(!report.contains("hunter2") && !report.contains("42424242"), "{report}");
+    for said in [
+        "node.yaml:4:16: `connections.a.tls.ca` is written out; name the file it is in: `ca: PATH`",
+        "node.yaml:5:54: `connections.a.sasl.password` is a secret and must not be written out here
+  hint: put it into the environment or a file, and say where: `password: { env: NAME }` or `password: { file: PATH }`",
+        "`connections.a.tls` has no `certificate`",
+        "`connections.a.tls.keyPassword` is a secret",
+        "`connections.b.sasl.password` must be `password: { env: NAME }` or `password: { file: PATH }`",
+        "`connections.c.sasl.password` is a secret",
+        "`connections.d.sasl.token` is a secret",
+        "`connections.e.sasl.tokenEndpoint.url` is not a URL",
+        "`connections.e.sasl.tokenEndpoint.clientSecret` is a secret",
+    ] {
+        assert!(report.contains(said), "{said}\nis not in\n{report}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_connection_is_named() {
+    let file = "connections:
+  a: { tls: { serverName: x, insecureSkipVerify: maybe } }
+  b: { brokers: nowhere, sasl: { mechanism: GSSAPI } }
+  c: { brokers: \"c:1\", sasl: { mechanism: PLAIN, token: { env: T } } }
+  d: { brokers: \"${KAFKA}:9092\", sasl: { mechanism: OAUTHBEARER } }
+  \"e f\": { brokers: \"e:1\" }
+";
+    let report = loaded(file, &[]).unwrap_err();
+    for said in [
+        "`connections.a` has no `brokers`",
+        "unknown key `serverName` in `connections.a.tls`",
+        "`connections.a.tls.insecureSkipVerify` must be true or false, found the text \"maybe\"",
+        "`connections.b.brokers`: \"nowhere\" is not an address",
+        "`connections.b.sasl.mechanism` must be `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`",
+        "`connections.c.sasl.token` does not belong to this mechanism",
+        "`connections.c.sasl` has no `username`",
+        "settings do not substitute `${...}`",
+        "`connections.d.sasl` needs `token` or `tokenEndpoint`, one of them",
+        "\"e f\" is not a valid name of a connection",
+    ] {
+        assert!(report.contains(said), "{said}\nis not in\n{report}");
+    }
 }

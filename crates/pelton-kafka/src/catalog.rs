@@ -50,6 +50,8 @@ struct Asking {
     admin: Admin,
     requests: Requests,
     brokers: String,
+    /// That no broker lets us in was heard since this call began: before, the cause may have been mended.
+    refused: bool,
 }
 
 impl KafkaCatalog {
@@ -88,7 +90,10 @@ impl Inner {
             }
         };
         let requests = Requests::new(&admin.client, &Wake::none());
-        Ok(Asking { admin, requests, brokers: link.label.clone() })
+        let mut asking = Asking { admin, requests, brokers: link.label.clone(), refused: false };
+        asking.listen();
+        asking.refused = false;
+        Ok(asking)
     }
 
     fn partitions(&self, topic: &str) -> Result<Option<u32>, EndError> {
@@ -182,8 +187,10 @@ impl Asking {
             if let Some(answer) = self.requests.take(number) {
                 return Ok(Some(answer));
             }
-            let refused = self.down().filter(|error| error.code != Code::BrokerUnreachable);
-            if let Some(error) = refused {
+            self.listen();
+            if self.refused
+                && let Some(error) = self.down()
+            {
                 self.requests.forget(number);
                 return Err(error);
             }
@@ -195,19 +202,27 @@ impl Asking {
         }
     }
 
-    /// Why no broker is there, if that is so.
-    fn down(&self) -> Option<EndError> {
+    /// Take in what the client complains of.
+    fn listen(&mut self) {
         let mut reach = self.admin.reach.lock().unwrap_or_else(PoisonError::into_inner);
         if self.requests.successes > 0 {
             reach.answered();
+            self.admin.client.answered();
         }
         while let Some(event) = self.admin.complaints.next_event(0) {
             if event.kind() == sys::RD_KAFKA_EVENT_ERROR
                 && let Some(failure) = event.failure()
             {
-                reach.heard(self.admin.client.explain(failure));
+                let failure = self.admin.client.explain(failure);
+                self.refused |= errors::unreachable("", &failure).code != Code::BrokerUnreachable;
+                reach.heard(failure);
             }
         }
+    }
+
+    /// Why no broker is there, if that is so.
+    fn down(&self) -> Option<EndError> {
+        let reach = self.admin.reach.lock().unwrap_or_else(PoisonError::into_inner);
         reach.down().map(|failure| errors::unreachable(&self.brokers, failure))
     }
 

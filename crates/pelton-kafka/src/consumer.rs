@@ -246,6 +246,7 @@ impl ConsumerState {
 
     /// A broker has answered, or sent records.
     pub(crate) fn alive(&mut self) {
+        self.client.answered();
         if self.reach.answered() {
             tracing::info!(brokers = self.bootstrap, "the broker answers again");
         }

@@ -75,11 +75,12 @@ const TLS: &[Row] = &[
     ),
     (
         &[
+            "[hangs up on plain text]",
             "connecting to a SSL listener?",
+            // A TLS alert, read as a length.
             "Invalid response size 352518912",
-            "Invalid response size 352518400",
         ],
-        "the broker speaks TLS at this address, and the connection has none",
+        "the broker hangs up at once, as a listener with TLS does, and the connection has none",
         "add `tls: {}` to the connection, or name the plain listener",
     ),
 ];
@@ -97,8 +98,8 @@ const LOGIN: &[Row] = &[
         "see to where the token comes from",
     ),
     (
-        &["broker might require SASL authentication"],
-        "the broker asks for a login, and the connection has none",
+        &["[hangs up without a login]", "broker might require SASL authentication"],
+        "the broker hangs up at once, as one does that asks for a login, and the connection has none",
         "add `sasl` to the connection",
     ),
     (

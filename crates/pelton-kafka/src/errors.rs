@@ -198,7 +198,9 @@ pub(crate) fn reading_offsets(group: &str, topic: &str, brokers: &str, failure: 
     match failure.code {
         code::GROUP_AUTHORIZATION => forbidden("Read", &format!("group {group}"), brokers, failure),
         code::TOPIC_AUTHORIZATION => forbidden("Read", &format!("topic {topic}"), brokers, failure),
-        code::TRANSPORT | code::TIMED_OUT | code::TIMED_OUT_QUEUE => unreachable(brokers, failure),
+        c if is_unreachable(c) || matches!(c, code::TRANSPORT | code::TIMED_OUT | code::TIMED_OUT_QUEUE) => {
+            unreachable(brokers, failure)
+        }
         _ => EndError::retry(Code::SourceFailed, format!("offsets of group {group}: {}", failure.text)),
     }
 }

@@ -128,6 +128,11 @@ impl Client {
         Ok(client)
     }
 
+    /// A broker has answered.
+    pub(crate) fn answered(&self) {
+        self.overheard.answered();
+    }
+
     /// A failure of this client's, with what is known beyond the library's words.
     pub(crate) fn explain(&self, failure: Failure) -> Failure {
         self.overheard.explain(failure)

@@ -10,7 +10,7 @@ use std::{
     ffi::{c_char, c_int, c_void},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
 };
 
@@ -21,6 +21,7 @@ pub(crate) struct Overheard {
     certificate: AtomicI32,
     /// The last failure of a connection that was logged.
     failure: Mutex<String>,
+    answered: AtomicBool,
     /// There is no certificate of ours to show.
     shows_nothing: bool,
 }
@@ -65,21 +66,43 @@ impl Overheard {
 
     /// A failure with what else is known of it.
     pub(crate) fn explain(&self, failure: Failure) -> Failure {
-        let more = |more: &str| Failure::new(failure.code, format!("{} [{more}]", failure.text));
-        let reason = self.certificate.load(Ordering::Relaxed);
-        if reason != 0 && failure.text.contains("certificate verify failed") {
-            return more(&reason_text(reason));
-        }
-        if self.shows_nothing && failure.text.contains("SSL routines") && failure.text.contains(" alert ") {
-            return more("we show no certificate");
-        }
+        let Failure { code, mut text } = failure;
         let logged = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.code == code::ALL_BROKERS_DOWN && !logged.is_empty() {
-            return more(&logged);
+        if code == code::ALL_BROKERS_DOWN && !logged.is_empty() {
+            text = format!("{text} [{logged}]");
         }
         drop(logged);
-        failure
+        let reason = self.certificate.load(Ordering::Relaxed);
+        if reason != 0 && text.contains("certificate verify failed") {
+            text = format!("{text} [{}]", reason_text(reason));
+        }
+        if self.shows_nothing && text.contains("SSL routines") && text.contains(" alert ") {
+            text.push_str(" [we show no certificate]");
+        }
+        let how = hang_up(&text).filter(|_| !self.answered.load(Ordering::Relaxed));
+        if let Some(how) = how {
+            text = format!("{text} [{how}]");
+        }
+        Failure { code, text }
     }
+
+    /// A broker has answered: what hangs up from now on is no listener of another kind.
+    pub(crate) fn answered(&self) {
+        if !self.answered.load(Ordering::Relaxed) {
+            self.answered.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How a broker of Apache Kafka ends a connection that speaks another protocol than its listener. Pure.
+fn hang_up(text: &str) -> Option<&'static str> {
+    let (_, after) = text.split_once("Disconnected: ")?.1.split_once("(after ")?;
+    let (millis, state) = after.split_once("ms in state ")?;
+    let soon = millis.parse::<u64>().is_ok_and(|millis| millis < 2_000);
+    if state.starts_with("APIVERSION_QUERY") && !text.contains("ssl://") {
+        return Some("hangs up on plain text");
+    }
+    (soon && state.starts_with("UP") && !text.contains("sasl_")).then_some("hangs up without a login")
 }
 
 /// Accepts what OpenSSL accepts, and notes why it does not.
@@ -148,5 +171,22 @@ mod tests {
         let alert = Failure::new(code::SSL, "error:0A000412:SSL routines::ssl/tls alert bad certificate");
         assert!(overheard.explain(alert.clone()).text.ends_with("[we show no certificate]"));
         assert_eq!(Overheard::new(true).explain(alert.clone()), alert);
+    }
+
+    #[test]
+    fn a_broker_that_hangs_up_before_it_ever_answered_speaks_something_else() {
+        let plain = "1/1 brokers are down [127.0.0.1:9093/bootstrap: Disconnected: connection closed by peer: receive 0 \
+                     after POLLIN (after 18ms in state APIVERSION_QUERY)]";
+        let login = "0/1 brokers are down [ssl://127.0.0.1:9094/bootstrap: Disconnected: SSL connection closed by peer \
+                     (after 2ms in state UP, 1 identical error(s) suppressed)]";
+        assert_eq!(hang_up(plain), Some("hangs up on plain text"));
+        assert_eq!(hang_up(login), Some("hangs up without a login"));
+        assert_eq!(hang_up(&login.replace("after 2ms", "after 2000ms")), None, "it was used for a while");
+        assert_eq!(hang_up(&login.replace("ssl://", "sasl_ssl://")), None);
+        let overheard = Overheard::new(false);
+        let down = Failure::new(code::ALL_BROKERS_DOWN, login);
+        assert!(overheard.explain(down.clone()).text.ends_with("[hangs up without a login]"));
+        overheard.answered();
+        assert_eq!(overheard.explain(down.clone()), down, "it has answered before: it is going away");
     }
 }

@@ -236,7 +236,15 @@ impl ProducerState {
         }
     }
 
+    /// That no broker lets us in, once for each time.
+    pub(crate) fn refused(&self, reported: &mut u64) -> Option<EndError> {
+        let failure = self.reach.unreported(reported)?;
+        let error = errors::unreachable(&self.bootstrap, failure);
+        (error.code != Code::BrokerUnreachable).then_some(error)
+    }
+
     fn alive(&mut self) {
+        self.live.client.answered();
         if self.reach.answered() {
             tracing::info!(brokers = self.bootstrap, "the broker answers again");
         }

@@ -33,6 +33,8 @@ pub(crate) struct KafkaSink {
     flush: Flushing,
     /// The topic's absence was reported.
     missing_reported: bool,
+    /// The last episode of brokers that do not let us in that was reported.
+    reported: u64,
 }
 
 enum Flushing {
@@ -66,7 +68,15 @@ fn placement(rekeyed: bool, index: i32, source: Option<&Count>, sink: u32) -> Pl
 impl KafkaSink {
     pub(crate) fn new(producer: Arc<SharedProducer>, read_topics: ReadTopics, topic: String) -> Self {
         let number = producer.served().add_sink(&topic);
-        Self { producer, read_topics, topic, number, flush: Flushing::No, missing_reported: false }
+        Self {
+            producer,
+            read_topics,
+            topic,
+            number,
+            flush: Flushing::No,
+            missing_reported: false,
+            reported: 0,
+        }
     }
 
     /// Count of the source topic, when a Kafka source of this executor reads it.
@@ -88,7 +98,10 @@ impl KafkaSink {
     fn place(&mut self, batch: &Batch) -> Result<Placement, EndError> {
         let sink = match self.producer.counts.get(&self.producer.bootstrap, &self.topic) {
             Count::Known(count) => count,
-            Count::Unknown => return Ok(Placement::Wait),
+            // Nothing was ever taken: that no broker lets us in is a failure of the sink, and not of records on their way.
+            Count::Unknown => {
+                return self.producer.served().refused(&mut self.reported).map_or(Ok(Placement::Wait), Err);
+            }
             Count::Missing if self.missing_reported => return Ok(Placement::Wait),
             Count::Missing => {
                 self.missing_reported = true;

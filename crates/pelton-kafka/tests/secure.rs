@@ -3,7 +3,7 @@
 
 mod kit;
 
-use kit::{Executor, Kafka, block_on, commit, committed, fill, read, unique};
+use kit::{Executor, Kafka, block_on, commit, committed, fill, read, unique, until};
 use pelton_kafka::{KafkaFactory, KafkaOptions};
 use pelton_sdk::{
     Connection, ConnectorFactory, EndError, Secret,
@@ -175,7 +175,7 @@ fn what_does_not_work_says_which_and_what_to_do() {
             "plain at a TLS listener",
             with(kafka.at("SSL"), None, None),
             Code::TlsFailed,
-            &["the broker speaks TLS", "add `tls: {}`"],
+            &["as a listener with TLS does", "add `tls: {}`"],
         ),
         (
             "PLAIN password",
@@ -239,4 +239,83 @@ fn what_does_not_work_says_which_and_what_to_do() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_password_that_is_exchanged_in_its_file_counts_without_a_restart() {
+    let Some(kafka) = Kafka::secure() else { return };
+    let dir = TempDir::new().unwrap();
+    let file = secret(&dir, "password", "not-yet-the-right-one");
+    let sasl = password(Mechanism::ScramSha256, "alice", file);
+    let factory = factory(with(kafka.at("SASL_SSL"), Some(tls(&kafka)), Some(sasl)));
+    let catalog = factory.catalog(&json!({})).unwrap();
+    assert_eq!(block_on(catalog.partitions("any")).unwrap_err().code, Code::LoginFailed);
+    secret(&dir, "password", "alice-secret");
+    until("the new password to count", || block_on(catalog.partitions("no-such-topic")).ok());
+}
+
+#[test]
+fn tokens_are_fetched_from_their_endpoint_and_again_before_they_run_out() {
+    let Some(kafka) = Kafka::secure() else { return };
+    let dir = TempDir::new().unwrap();
+    let endpoint = Endpoint::start();
+    let sasl = Sasl::TokenEndpoint(TokenEndpoint {
+        url: endpoint.url.clone(),
+        client_id: Given::Text("pelton".into()),
+        client_secret: secret(&dir, "client", "sesame-open"),
+        scope: Some("kafka write".into()),
+        ca: None,
+    });
+    let connection = with(kafka.at("SASL_SSL"), Some(tls(&kafka)), Some(sasl));
+    let factory = factory(connection.clone());
+    let catalog = factory.catalog(&json!({})).unwrap();
+    assert_eq!(block_on(catalog.partitions("no-such-topic")).unwrap(), None);
+    let asked = endpoint.asked.recv().unwrap();
+    assert!(asked.contains("grant_type=client_credentials&scope=kafka+write"), "{asked}");
+    // pelton:sesame-open
+    assert!(asked.contains("Basic cGVsdG9uOnNlc2FtZS1vcGVu"), "{asked}");
+    endpoint
+        .asked
+        .recv_timeout(std::time::Duration::from_secs(60))
+        .expect("a second token before the first ran out");
+    works("token-endpoint", connection);
+}
+
+/// An authorization server that gives alice tokens of two seconds, and tells what it was asked.
+struct Endpoint {
+    url: String,
+    asked: std::sync::mpsc::Receiver<String>,
+}
+
+impl Endpoint {
+    fn start() -> Endpoint {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/token", listener.local_addr().unwrap());
+        let (tell, asked) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                // Ends with the test.
+                if tell.send(Endpoint::answer(stream.unwrap())).is_err() {
+                    return;
+                }
+            }
+        });
+        Endpoint { url, asked }
+    }
+
+    fn answer(mut stream: std::net::TcpStream) -> String {
+        use std::io::{Read, Write};
+        let mut asked = Vec::new();
+        let mut chunk = [0; 1024];
+        while !String::from_utf8_lossy(&asked).contains("scope=") {
+            let read = stream.read(&mut chunk).unwrap();
+            assert!(read > 0, "the request ended early: {}", String::from_utf8_lossy(&asked));
+            asked.extend_from_slice(&chunk[..read]);
+        }
+        let claims = format!(r#"{{"sub":"alice","iat":{},"exp":{}}}"#, in_seconds(-1), in_seconds(600));
+        let body = format!(r#"{{"access_token":"{}","expires_in":2}}"#, token(&claims));
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).unwrap();
+        String::from_utf8(asked).unwrap()
+    }
 }

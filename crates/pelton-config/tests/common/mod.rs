@@ -19,6 +19,7 @@ pub struct KafkaSource {
     topics: Vec<String>,
     start: Option<Start>,
     max_bytes: Option<u32>,
+    connection: Option<String>,
     password: Option<SecretRef>,
 }
 
@@ -45,6 +46,7 @@ struct KafkaSink {
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,249}$"))]
     topic: String,
     compression: Option<String>,
+    connection: Option<String>,
     #[schemars(with = "Option<String>")]
     linger: std::time::Duration,
 }
