@@ -92,7 +92,7 @@ impl Desk {
         let topics = factory
             .check_sink(&end.options)
             .map_err(|errors| errors.iter().map(|e| e.message.clone()).collect::<Vec<_>>().join("; "))?;
-        let (Some(topic), Some(catalog)) = (topics.first(), factory.catalog()) else {
+        let (Some(topic), Some(catalog)) = (topics.first(), factory.catalog(&end.options)) else {
             return Err(format!(
                 "dead letters kept by `{}` cannot be read back by a worker; look where it writes them",
                 end.connector

@@ -15,15 +15,16 @@ use crate::{
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use load::{Ends, Load};
-use pelton_sdk::{EndError, ErrorKind};
+use pelton_sdk::{Connection, EndError, ErrorKind, connection::DEFAULT_CONNECTION};
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 
 /// `pelton bench`
 pub async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let target = Target::parse(&args.url)?;
+    let connection = Connection { brokers: target.brokers.clone(), ..Connection::default() };
     let around = components::Surroundings {
-        kafka: &target.brokers,
+        connections: [(DEFAULT_CONNECTION.to_owned(), connection)].into(),
         client_id: "pelton-bench",
         base_dir: Path::new("."),
         data_dir: Path::new(".pelton"),
@@ -31,7 +32,8 @@ pub async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let registry = components::registry(&around)?;
     let factory = registry.find_connector(target.connector).cloned();
     let factory = factory.ok_or_else(|| Failure::unexpected("this binary lacks the connector"))?;
-    let catalog = factory.catalog().ok_or_else(|| Failure::unexpected("this queue has no topics"))?;
+    let catalog =
+        factory.catalog(&json!({})).ok_or_else(|| Failure::unexpected("this queue has no topics"))?;
     let (topic, made) = match &target.topic {
         Some(topic) => (topic.clone(), false),
         None => (format!("pelton-bench-{}", uuid::Uuid::new_v4().simple()), true),
