@@ -112,6 +112,8 @@ fn read(username: &Given, password: &Secret) -> Result<(String, Revealed), Strin
     Ok((username.read()?, password.read()?))
 }
 
+type Clients = Vec<Arc<Client>>;
+
 /// What one kind of login needs over time.
 trait Keeper: Send {
     /// Give new clients what they need, and all of them what has changed. When to look again.
@@ -127,7 +129,7 @@ impl Shared {
     }
 
     /// Wait until it is time or a client came; `None` when the connection is gone.
-    fn next(&self, due: Instant) -> Option<(Vec<Arc<Client>>, Vec<Arc<Client>>)> {
+    fn next(&self, due: Instant) -> Option<(Clients, Clients)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let now = Instant::now();
