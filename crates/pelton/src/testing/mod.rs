@@ -101,8 +101,8 @@ fn file(
     models: Option<&Path>,
     background: &Background,
 ) -> Result<FileReport, Failure> {
-    let definitions = validate::read(path, models)?;
-    let registry = components::for_checks(&definitions.folder);
+    let definitions = validate::read(path, models, None)?;
+    let registry = components::for_checks(&definitions.folder, None)?;
     let models = models.unwrap_or(&definitions.folder);
     let mut tests = Vec::new();
     for document in &definitions.documents {
