@@ -99,6 +99,7 @@ fn every_kind_of_encryption_and_login_carries_records_and_offsets() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of broken connections")]
 fn what_does_not_work_says_which_and_what_to_do() {
     let Some(kafka) = Kafka::secure() else { return };
     let dir = TempDir::new().unwrap();

@@ -160,7 +160,12 @@ fn answer(mut stream: std::net::TcpStream) -> Option<()> {
         let body = std::fs::read(examples().join("logs/hosts").join(name));
         let status = if body.is_ok() { "200 OK" } else { "404 Not Found" };
         let body = body.unwrap_or_default();
-        write!(stream, "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len()).ok()?;
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        )
+        .ok()?;
         stream.write_all(&body).ok()?;
     }
 }
