@@ -55,8 +55,9 @@ fn judge(account: &str) -> Result<(), String> {
     if held != 0 || refused != 0 || count("pending")? != 0 {
         return Err(format!("something is left or refused: {account}"));
     }
-    if read + expanded != written + filtered {
-        return Err(format!("recordsIn + expanded is not emitted + filtered: {account}"));
+    let merged = account["merged"].as_i64().unwrap_or_default();
+    if read + expanded != written + filtered + merged {
+        return Err(format!("recordsIn + expanded is not emitted + filtered + merged: {account}"));
     }
     Ok(())
 }

@@ -27,7 +27,6 @@ mod span;
 mod substitute;
 mod suggest;
 pub mod tests;
-pub mod units;
 mod yaml;
 
 pub use document::{
@@ -38,6 +37,7 @@ pub use json::{diff, from_json, to_json};
 pub use problem::{Place, Problem, Report};
 pub use schema::schema;
 
+pub use pelton_sdk::units;
 use pelton_sdk::{BuildContext, Registry};
 
 /// Most documents of a file.

@@ -68,6 +68,7 @@ impl From<Account> for v1::Account {
             held: a.held,
             expanded: a.expanded,
             dead_lettered: a.dead_lettered,
+            merged: a.merged,
         }
     }
 }
@@ -81,6 +82,7 @@ impl From<v1::Account> for Account {
             held: a.held,
             expanded: a.expanded,
             dead_lettered: a.dead_lettered,
+            merged: a.merged,
         }
     }
 }

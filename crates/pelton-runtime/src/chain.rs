@@ -56,12 +56,15 @@ pub struct Output {
     pub filtered: u64,
     /// Extra copies made.
     pub expanded: u64,
+    /// Records that went into another's output.
+    pub merged: u64,
 }
 
 impl Output {
     /// Whether nothing left the chain.
     pub fn is_empty(&self) -> bool {
-        self.sinks.is_empty() && self.rejected.is_empty() && self.filtered == 0 && self.expanded == 0
+        let counted = self.filtered + self.expanded + self.merged;
+        self.sinks.is_empty() && self.rejected.is_empty() && counted == 0
     }
 }
 
@@ -346,9 +349,11 @@ impl Chain {
         let node = &mut self.nodes[index];
         node.account.filtered += collector.filtered;
         node.account.expanded += collector.expanded;
+        node.account.merged += collector.merged;
         node.account.dead_lettered += collector.failed.len() as u64;
         out.filtered += collector.filtered;
         out.expanded += collector.expanded;
+        out.merged += collector.merged;
         for failed in collector.failed {
             out.rejected.push(Rejected { operator: node.name.clone(), failed });
         }

@@ -213,6 +213,7 @@ impl Executor {
             wake: wake.clone(),
             models: options.models.clone(),
             services: Services::default(),
+            tasks: 1,
             background: options.background.clone(),
             input: None,
         };

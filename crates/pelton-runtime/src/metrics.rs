@@ -18,6 +18,7 @@ pub struct Metrics {
     dropped: Family<IntCounter>,
     dead_lettered: Family<IntCounter>,
     expanded: Family<IntCounter>,
+    merged: Family<IntCounter>,
     commits: Family<IntCounter>,
     commit_seconds: Family<Histogram>,
     fenced: Family<IntCounter>,
@@ -54,6 +55,11 @@ impl Metrics {
             expanded: metrics.counters(
                 "pelton_records_expanded_total",
                 "Extra copies of records.",
+                PIPELINE,
+            )?,
+            merged: metrics.counters(
+                "pelton_records_merged_total",
+                "Records that went into another's output.",
                 PIPELINE,
             )?,
             commits: metrics.counters("pelton_commits_total", "Commits of work by result.", RESULT)?,
@@ -103,6 +109,7 @@ impl Metrics {
             filtered: self.dropped.with(&with("filtered")),
             dead_lettered: self.dead_lettered.with(&own),
             expanded: self.expanded.with(&own),
+            merged: self.merged.with(&own),
             commits: self.commits.with(&with("ok")),
             commits_failed: self.commits.with(&with("failed")),
             commit_seconds: self.commit_seconds.with(&own),
@@ -125,6 +132,7 @@ pub(crate) struct TaskMeter {
     filtered: IntCounter,
     dead_lettered: IntCounter,
     expanded: IntCounter,
+    merged: IntCounter,
     commits: IntCounter,
     commits_failed: IntCounter,
     commit_seconds: Histogram,
@@ -147,6 +155,7 @@ impl TaskMeter {
         self.filtered.inc_by(progress.filtered);
         self.dead_lettered.inc_by(progress.dead_lettered);
         self.expanded.inc_by(progress.expanded);
+        self.merged.inc_by(progress.merged);
         self.commits.inc_by(progress.commits);
         self.commits_failed.inc_by(progress.commits_failed);
         for seconds in &progress.commit_seconds {

@@ -44,6 +44,8 @@ pub struct Progress {
     pub filtered: u64,
     /// Extra copies.
     pub expanded: u64,
+    /// Records that went into another's output.
+    pub merged: u64,
     /// Records set aside.
     pub dead_lettered: u64,
     /// Commits that succeeded.

@@ -72,11 +72,12 @@ pub fn imbalance(whose: &str, account: Account) -> Incident {
     Incident {
         code: Code::Imbalance,
         message: format!(
-            "{whose}: {} in + {} expanded, but {} out + {} filtered + {} held + {} dead-lettered",
+            "{whose}: {} in + {} expanded, but {} out + {} filtered + {} merged + {} held + {} dead-lettered",
             account.records_in,
             account.expanded,
             account.records_out,
             account.filtered,
+            account.merged,
             account.held,
             account.dead_lettered
         ),

@@ -17,8 +17,11 @@ mod ends;
 mod error;
 pub mod member;
 mod operator;
+mod options;
 mod registry;
 mod reorder;
+#[cfg(feature = "test-util")]
+pub mod testing;
 pub mod units;
 mod wake;
 
@@ -31,6 +34,7 @@ pub use ends::{
 };
 pub use error::{EndError, ErrorKind, OptionError};
 pub use operator::{BuildContext, Operator, OperatorFactory, OperatorShape, Services, parse_options};
+pub use options::Options;
 pub use registry::Registry;
 pub use reorder::{Order, Reorder, Ticket};
 pub use wake::Wake;

@@ -96,6 +96,8 @@ pub struct BuildContext {
     pub models: PathBuf,
     /// What the operators of one executor share, such as loaded models.
     pub services: Services,
+    /// Tasks of the stage, of which the operator's is one; 1 in checks.
+    pub tasks: usize,
     /// Runs what an operator waits for, such as calls over the network, beside the executors.
     pub background: Background,
     /// What the records given to the operator look like; `None`: nothing is known.
@@ -115,6 +117,7 @@ impl BuildContext {
             wake: Wake::none(),
             models: models.into(),
             services: Services::default(),
+            tasks: 1,
             background: Background::none(),
             input: None,
         }

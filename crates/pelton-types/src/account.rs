@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::{Add, AddAssign};
 
 /// Counts of outcomes. For each operator, and for a task as a whole, at rest:
-/// `records_in + expanded == records_out + filtered + held + dead_lettered`.
+/// `records_in + expanded == records_out + filtered + merged + held + dead_lettered`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Account {
@@ -20,6 +20,9 @@ pub struct Account {
     pub expanded: u64,
     /// Records that could not be processed and went to the dead-letter topic.
     pub dead_lettered: u64,
+    /// Records that went into another's output: three in, one out counts two.
+    #[serde(default)]
+    pub merged: u64,
 }
 
 impl Account {
@@ -28,6 +31,7 @@ impl Account {
         let debit = i128::from(self.records_in) + i128::from(self.expanded);
         let credit = i128::from(self.records_out)
             + i128::from(self.filtered)
+            + i128::from(self.merged)
             + i128::from(self.held)
             + i128::from(self.dead_lettered);
         i64::try_from(debit - credit).unwrap_or(i64::MAX)
@@ -44,6 +48,7 @@ impl Add for Account {
             held: self.held + other.held,
             expanded: self.expanded + other.expanded,
             dead_lettered: self.dead_lettered + other.dead_lettered,
+            merged: self.merged + other.merged,
         }
     }
 }
@@ -67,5 +72,11 @@ mod tests {
         assert_eq!(books.imbalance(), 1);
         books.records_out += 2;
         assert_eq!(books.imbalance(), -1);
+    }
+
+    #[test]
+    fn records_that_became_one_balance() {
+        let books = Account { records_in: 3, records_out: 1, merged: 2, ..Default::default() };
+        assert_eq!((books + books).imbalance(), 0);
     }
 }

@@ -121,8 +121,10 @@ impl Task {
         }
         self.account.filtered += out.filtered;
         self.account.expanded += out.expanded;
+        self.account.merged += out.merged;
         self.progress.filtered += out.filtered;
         self.progress.expanded += out.expanded;
+        self.progress.merged += out.merged;
         let exactly_once = self.exactly_once();
         for (sink, batch) in out.sinks {
             let output = &mut self.outputs[sink];

@@ -50,10 +50,10 @@ impl Totals {
         Ok(totals)
     }
 
-    /// One object, the last line of `-o json`.
+    /// One object, the last line of `-o json`. `merged` is there where an operator merges records.
     pub fn to_json(&self) -> Value {
         let round = |seconds: f64| (seconds * 1000.0).round() / 1000.0;
-        json!({
+        let mut account = json!({
             "recordsIn": self.account.records_in,
             "emitted": self.account.records_out,
             "filtered": self.account.filtered,
@@ -63,7 +63,11 @@ impl Totals {
             "pending": self.pending,
             "elapsedSeconds": round(self.elapsed.as_secs_f64()),
             "cpuSeconds": round(self.cpu_seconds),
-        })
+        });
+        if self.account.merged > 0 {
+            account["merged"] = self.account.merged.into();
+        }
+        account
     }
 
     /// For people.

@@ -111,10 +111,10 @@ fn describe_worker(w: &v1::Worker, tasks: &[v1::Task]) -> String {
     out
 }
 
-const ACCOUNT: &[&str] = &["NAME", "IN", "EXPANDED", "OUT", "FILTERED", "HELD", "DEAD-LETTERED", "BALANCE"];
+const ACCOUNT: &[&str] = &["NAME", "IN", "EXPANDED", "OUT", "FILTERED", "MERGED", "HELD", "DEAD-LETTERED", "BALANCE"];
 
 fn account_row(name: &str, a: Account) -> Vec<String> {
-    let counts = [a.records_in, a.expanded, a.records_out, a.filtered, a.held, a.dead_lettered];
+    let counts = [a.records_in, a.expanded, a.records_out, a.filtered, a.merged, a.held, a.dead_lettered];
     let balance = match a.imbalance() {
         0 => "ok".to_owned(),
         n => format!("{n:+}"),
@@ -130,13 +130,15 @@ pub fn balance(a: Account) -> String {
 /// The books in a sentence, while so many records are read and not committed: those may have no outcome yet.
 fn balance_of(a: Account, pending: u64) -> String {
     let n = output::count;
+    // Few pipelines merge; the others need not read about it.
+    let merged = if a.merged > 0 { format!(" + {} merged", n(a.merged)) } else { String::new() };
     let verdict = match a.imbalance() {
         0 => "balanced".to_owned(),
         open if u64::try_from(open).is_ok_and(|open| open <= pending) => format!("{open} on their way"),
         missing => format!("OUT OF BALANCE by {missing}"),
     };
     format!(
-        "{} in + {} expanded = {} out + {} filtered + {} held + {} dead-lettered ({verdict})",
+        "{} in + {} expanded = {} out + {} filtered{merged} + {} held + {} dead-lettered ({verdict})",
         n(a.records_in),
         n(a.expanded),
         n(a.records_out),
