@@ -6,7 +6,8 @@
 //!
 //! * [`Program::compile_filter`], [`Program::compile_map`]: check a program, all mistakes with their place;
 //! * [`Program::run_filter`], [`Program::run_map`]: run it over one record, with a [`Scratch`] kept for the next;
-//! * [`Path`]: the text of one field, for keys;
+//! * [`Path`]: the text of one field; [`KeyExpr`]: a field or an expression that tells records apart;
+//! * [`Patch`]: members set in a record's bytes;
 //! * [`Decoder`], [`Encoder`]: other forms of records (text, CSV, logfmt) to JSON where they enter, and back where they
 //!   leave.
 //!
@@ -33,8 +34,10 @@ mod encode;
 mod find;
 mod index;
 mod json_text;
+mod key;
 mod logfmt;
 mod native;
+mod patch;
 mod path;
 mod program;
 mod record;
@@ -48,7 +51,10 @@ pub use decode::{Converted, DecodeError, Decoder, Kinds, Utf8};
 pub use diagnose::CompileError;
 pub use encode::{EncodeError, Encoder};
 pub use json_text::{Kind, KindError};
+pub use key::KeyExpr;
 pub use logfmt::LogfmtError;
+pub use patch::{Patch, checked, elements};
 pub use path::{FieldError, Path, PathError};
 pub use program::{Outcome, Program, Scratch};
 pub use scan::JsonError;
+pub use vrl::value::Value;

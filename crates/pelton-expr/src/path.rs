@@ -50,13 +50,7 @@ impl Path {
     /// `false`. `None` when the field is missing or null, or the record has no value. The whole record is checked.
     pub fn get<'b>(&self, record: Option<&'b [u8]>) -> Result<Option<Cow<'b, str>>, FieldError> {
         let Some(bytes) = record else { return Ok(None) };
-        let mut at = scan::any_record::<JsonError>(bytes)?;
-        for step in &self.steps {
-            match find(bytes, at.start, step)? {
-                Some(found) => at = found,
-                None => return Ok(None),
-            }
-        }
+        let Some(at) = self.locate(bytes)? else { return Ok(None) };
         let text = &bytes[at.clone()];
         match text.first() {
             Some(b'n') => Ok(None),
@@ -66,6 +60,41 @@ impl Path {
             Some(b'"') => Ok(Some(Cow::Borrowed(value::plain_text(bytes, at.start + 1..at.end - 1)?))),
             _ => Ok(Some(Cow::Borrowed(value::plain_text(bytes, at)?))),
         }
+    }
+
+    /// The field's value as JSON, as it is written. `None` when the field is missing. The whole record is checked.
+    ///
+    /// # Errors
+    /// The record is no JSON.
+    pub fn raw<'b>(&self, record: &'b [u8]) -> Result<Option<&'b [u8]>, JsonError> {
+        Ok(self.locate(record)?.map(|at| &record[at]))
+    }
+
+    /// The member's name, when it is a member of the record itself.
+    pub fn top_level(&self) -> Option<&str> {
+        match &self.steps[..] {
+            [Step::Field(name)] => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The last name in the path: `b` of `.a.b` and of `.a.b[0]`.
+    pub fn name(&self) -> Option<&str> {
+        self.steps.iter().rev().find_map(|step| match step {
+            Step::Field(name) => Some(name.as_str()),
+            Step::Index(_) => None,
+        })
+    }
+
+    fn locate(&self, bytes: &[u8]) -> Result<Option<Range<usize>>, JsonError> {
+        let mut at = scan::any_record::<JsonError>(bytes)?;
+        for step in &self.steps {
+            match find(bytes, at.start, step)? {
+                Some(found) => at = found,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
     }
 }
 

@@ -200,6 +200,23 @@ impl Program {
         }
     }
 
+    /// Compile an expression that gives a value and changes nothing, for records of which `schema` is known or nothing. It
+    /// is strict VRL: every error must be handled.
+    ///
+    /// # Errors
+    /// All mistakes, also: the record is written to.
+    pub fn compile_value(source: &str, schema: Option<&RecordSchema>) -> Result<Self, Vec<CompileError>> {
+        if is_blank(source) {
+            return Err(vec![blank("the expression is empty", "name a field: `.id`")]);
+        }
+        let unknown = typed::unknown_fields(source, schema);
+        match compile(source, schema, true) {
+            Ok(result) if unknown.is_empty() => Self::new(source, schema, result, None),
+            Ok(_) => Err(unknown),
+            Err(list) => Err(with_unknown(unknown, diagnose::mistakes(source, &list, 0))),
+        }
+    }
+
     fn new(
         source: &str,
         schema: Option<&RecordSchema>,
@@ -312,6 +329,23 @@ impl Program {
                 _ => format!("the condition gives {} instead of a boolean", other.kind_str()),
             }),
         }
+    }
+
+    /// The value that an expression gives for a record, `None` when it aborted; `None` as the record is one without a
+    /// value, read as `null`.
+    ///
+    /// # Errors
+    /// The record is no JSON, or the expression fails on it: lowercase, with the place in the program.
+    pub fn run_value<'b>(
+        &self,
+        scratch: &mut Scratch,
+        record: impl Into<Option<&'b [u8]>>,
+    ) -> Result<Option<Value>, String> {
+        scratch.fit(self);
+        let record = record.into();
+        scratch.find(record).map_err(|e| e.to_string())?;
+        let (mut target, state) = scratch.target(record).map_err(|e| e.to_string())?;
+        self.resolve(&mut target, state)
     }
 
     /// Change a record: the new one is appended to `out`. `None` is a record without a value, read as `null`.

@@ -35,8 +35,14 @@ const IDLE_STEP: Duration = Duration::from_millis(500);
 /// Warm parts nobody asked for are dropped after this: the coordinator changed its mind.
 const KEEP_WARM: Duration = Duration::from_secs(60);
 
-/// The partitions of a task, by name of the source.
-pub type AssignedPartitions = BTreeMap<String, Vec<Partition>>;
+/// The part of its stage that a task has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AssignedPartitions {
+    /// The task's partitions, by name of the source.
+    pub sources: BTreeMap<String, Vec<Partition>>,
+    /// Tasks that the stage is divided into; 0: not known, by a coordinator of an earlier version.
+    pub tasks: u32,
+}
 
 /// What an executor is told.
 pub enum Command {

@@ -1,8 +1,11 @@
 //! Making the parts of a task.
 
-use crate::{chain::Chain, outputs::OutputQueue, plan::StagePlan, positions::PositionStore, trouble};
+use crate::{
+    chain::Chain, executor::AssignedPartitions, outputs::OutputQueue, plan::StagePlan,
+    positions::PositionStore, trouble,
+};
 use pelton_sdk::{BuildContext, Connector, EndError, Offsets, Registry, Scope, SinkSpec, Source, SourceSpec};
-use pelton_types::{Code, Incident, Partition, TaskId};
+use pelton_types::{Code, Incident, TaskId};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     task::Poll,
@@ -74,7 +77,7 @@ impl Workshop {
         Self { registry, context, scope, connectors: BTreeMap::new() }
     }
 
-    /// Make the parts of a task. `partitions`: the task's partitions by name of the source.
+    /// Make the parts of a task.
     ///
     /// # Errors
     /// The incident to report: a component this binary lacks, options that do not fit, a client that cannot be made.
@@ -82,15 +85,16 @@ impl Workshop {
         &mut self,
         task: &TaskId,
         plan: &StagePlan,
-        partitions: &BTreeMap<String, Vec<Partition>>,
+        partitions: &AssignedPartitions,
     ) -> Result<Parts, Incident> {
-        let chain = Chain::build(plan, &self.registry, &self.context).map_err(|errors| {
+        let context = BuildContext { tasks: partitions.tasks.max(1) as usize, ..self.context.clone() };
+        let chain = Chain::build(plan, &self.registry, &context).map_err(|errors| {
             let (operator, error) = &errors[0];
             trouble::cannot_build(operator, error)
         })?;
         let mut sources = Vec::new();
         for (index, source) in plan.sources.iter().enumerate() {
-            let own = partitions.get(&source.name).cloned().unwrap_or_default();
+            let own = partitions.sources.get(&source.name).cloned().unwrap_or_default();
             if own.is_empty() {
                 continue;
             }

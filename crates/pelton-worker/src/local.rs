@@ -54,7 +54,7 @@ impl Local {
         let tasks = document.spec.tasks.map_or(self.host.executors(), |n| n as usize).clamp(1, count);
         let plan = Arc::new(plan);
         for index in 0..tasks {
-            let own: AssignedPartitions = shards
+            let sources: BTreeMap<String, Vec<Partition>> = shards
                 .iter()
                 .map(|(source, all)| {
                     (
@@ -72,7 +72,8 @@ impl Local {
                 index: index as u32,
             };
             self.tasks.insert(task.clone(), None);
-            let partitions = own.values().flatten().cloned().collect();
+            let partitions = sources.values().flatten().cloned().collect();
+            let own = AssignedPartitions { sources, tasks: tasks as u32 };
             // No coordinator hands out epochs; the offsets' own owner is whoever runs.
             let grant = Grant { task, epoch: 1, term: 1, virgin: true, partitions };
             self.host.start(grant, plan.clone(), own);

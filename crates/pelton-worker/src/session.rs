@@ -387,7 +387,7 @@ impl Worker {
         if self.draining {
             return;
         }
-        let partitions = assigned(&grant.sources);
+        let partitions = assigned(&grant);
         let Ok(task) = task_id(grant.task) else { return };
         if let Ok(plan) = self.ledger.plan(&task.uuid, grant.revision) {
             self.host.warm(task, plan, partitions);
@@ -396,7 +396,7 @@ impl Worker {
 
     /// Start a granted task, or say why not.
     fn take_grant(&mut self, grant: v1::Grant) -> Option<pelton_runtime::TaskSnapshot> {
-        let partitions = assigned(&grant.sources);
+        let partitions = assigned(&grant);
         let task = match task_id(grant.task) {
             Ok(task) => task,
             Err(e) => {
@@ -414,7 +414,7 @@ impl Worker {
         }
         match self.ledger.plan(&task.uuid, grant.revision) {
             Ok(plan) => {
-                let own: Vec<_> = partitions.values().flatten().cloned().collect();
+                let own: Vec<_> = partitions.sources.values().flatten().cloned().collect();
                 tracing::info!(
                     %task, epoch = grant.epoch, revision = grant.revision, partitions = own.len(), "granted"
                 );
@@ -493,8 +493,9 @@ fn wrap(kind: ReportKind) -> v1::WorkerReport {
     v1::WorkerReport { kind: Some(kind) }
 }
 
-fn assigned(sources: &[v1::AssignedSource]) -> AssignedPartitions {
-    sources.iter().map(|s| (s.source.clone(), s.partitions.iter().map(Into::into).collect())).collect()
+fn assigned(grant: &v1::Grant) -> AssignedPartitions {
+    let of = |s: &v1::AssignedSource| (s.source.clone(), s.partitions.iter().map(Into::into).collect());
+    AssignedPartitions { sources: grant.sources.iter().map(of).collect(), tasks: grant.tasks }
 }
 
 /// The innermost reason of a transport error: the outer ones say "transport error".

@@ -34,6 +34,8 @@ pub enum Command {
     Test(TestArgs),
     /// Print the JSON Schema of definition files.
     Schema,
+    /// List the operators of pipelines, or show the page of one.
+    Operators(OperatorsArgs),
     /// The embedded queue: one node, for development, tests and edge boxes.
     Broker(BrokerArgs),
     /// Assigns tasks to workers.
@@ -189,6 +191,27 @@ pub struct ValidateArgs {
     /// Where models are looked up; each file's folder unless given.
     #[arg(long, value_name = "DIR")]
     pub models: Option<PathBuf>,
+}
+
+/// `pelton operators`
+#[derive(Debug, Args)]
+pub struct OperatorsArgs {
+    /// What to do with them; they are listed unless given.
+    #[command(subcommand)]
+    pub command: Option<OperatorsCommand>,
+    /// How to print.
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// What to do with operators.
+#[derive(Debug, Subcommand)]
+pub enum OperatorsCommand {
+    /// The page of an operator: what it does, its options, an example.
+    Show {
+        /// Which.
+        name: String,
+    },
 }
 
 /// `pelton broker`

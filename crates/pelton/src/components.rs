@@ -82,4 +82,5 @@ fn with_operators(registry: Registry) -> Registry {
         .operator(pelton_codec::DecodeFactory)
         .operator(pelton_codec::EncodeFactory)
         .operator(pelton_infer::InferFactory)
+        .operator(pelton_throttle::ThrottleFactory)
 }

@@ -11,6 +11,7 @@ mod idle;
 mod lifeline;
 mod output;
 mod redraw;
+mod page;
 mod roles;
 mod run;
 mod settings;
@@ -57,6 +58,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Validate(args) => verbs::validate::validate(&node, &args),
         Command::Test(args) => testing::test(args).await,
         Command::Schema => verbs::validate::schema(),
+        Command::Operators(args) => verbs::operators::operators(&args),
         Command::Broker(args) => roles::broker::broker(&node, args).await,
         Command::Coordinator(args) => roles::coordinator::coordinator(&node, args).await,
         Command::Worker(args) => roles::worker::worker(&node, args).await,

@@ -1,18 +1,4 @@
-//! Operator `filter`: keeps the records a VRL condition is true for.
-//!
-//! ```yaml
-//! operators:
-//!   - { name: large, filter: ".price > 1000" }
-//! ```
-//!
-//! | option | value |
-//! |---|---|
-//! | the value itself | a condition in VRL; must give a boolean and may not change the record |
-//!
-//! A record passes byte for byte when the condition is true, and counts as filtered when it is false or the condition
-//! ends with `abort`. A record the condition fails on (no JSON, a text compared with a number, a field that is missing)
-//! fails and goes to `onError`; say what a missing field means with `??`: `(.price > 1000) ?? false`.
-//! A record without a value (a tombstone) is judged as `null`.
+#![doc = include_str!("../README.md")]
 
 use pelton_expr::{Program, Scratch};
 use pelton_sdk::{
@@ -35,6 +21,10 @@ impl OperatorFactory for FilterFactory {
 
     fn keeps_values(&self) -> bool {
         true
+    }
+
+    fn help(&self) -> &'static str {
+        include_str!("../README.md")
     }
 
     fn schema(&self) -> schemars::Schema {

@@ -4,40 +4,15 @@
 
 use pelton_filter::FilterFactory;
 use pelton_sdk::{
-    BuildContext, Collector, OperatorFactory,
-    types::{Batch, Partition, Record, Span},
+    Collector, OperatorFactory,
+    testing::{batch, context, failures, golden_cases, values},
 };
 use serde_json::json;
 use std::time::Instant;
 
-fn batch(values: &[Option<&str>]) -> Batch {
-    let mut batch = Batch::new(Partition::new("in", 0));
-    for (offset, value) in values.iter().enumerate() {
-        let value = batch.put(value.map(str::as_bytes));
-        let key = batch.put(Some(b"k"));
-        batch.records.push(Record {
-            key,
-            value,
-            headers: Span::NULL,
-            timestamp_ms: 7,
-            offset: offset as i64,
-        });
-    }
-    batch.mark_origin();
-    batch
-}
-
-fn values(batch: &Batch) -> Vec<(i64, &str)> {
-    let text = |r| batch.value(r).map_or("(null)", |v| std::str::from_utf8(v).unwrap());
-    batch.records.iter().map(|r| (r.offset, text(r))).collect()
-}
-
-fn failures(out: &Collector) -> Vec<(i64, &str)> {
-    out.failed.iter().map(|f| (f.record.records[0].offset, f.cause.as_str())).collect()
-}
-
-fn context() -> BuildContext {
-    BuildContext::detached("models")
+#[test]
+fn golden_cases_come_out_as_written() {
+    golden_cases(&FilterFactory, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases"), &context());
 }
 
 #[test]

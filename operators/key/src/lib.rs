@@ -1,17 +1,4 @@
-//! Operator `key`: sets the record key from a field.
-//!
-//! ```yaml
-//! operators:
-//!   - { name: byCustomer, key: .customer.id }
-//! ```
-//!
-//! | option | value |
-//! |---|---|
-//! | the value itself, or `field` | the field: `.id`, `.customer.name`, `.tags[0]`, `."with space"` |
-//!
-//! The key is the field's text: a string without its quotes, a number as it is written, `true` or `false`. A record
-//! whose field is missing, null, an object or an array fails and goes to `onError`, and so does one without a value. A
-//! record that already has this key keeps it; when any key changes, sinks choose the partitions of the batch anew.
+#![doc = include_str!("../README.md")]
 
 use pelton_expr::Path;
 use pelton_sdk::{
@@ -35,6 +22,10 @@ impl OperatorFactory for KeyFactory {
 
     fn keeps_values(&self) -> bool {
         true
+    }
+
+    fn help(&self) -> &'static str {
+        include_str!("../README.md")
     }
 
     fn schema(&self) -> schemars::Schema {

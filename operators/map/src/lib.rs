@@ -1,21 +1,4 @@
-//! Operator `map`: changes records with a VRL program.
-//!
-//! ```yaml
-//! operators:
-//!   - name: convert
-//!     map: |
-//!       .priceEur = float!(.price) * 0.908
-//!       del(.extra)
-//! ```
-//!
-//! | option | value |
-//! |---|---|
-//! | the value itself | a program in VRL, strict: every error must be handled with `!`, `??` or `ok, err =` |
-//!
-//! What the record is after the program becomes the new value; key, headers and timestamp stay. Members the program does
-//! not touch keep their bytes and their order; new ones come last. `abort` drops the record and counts it as filtered.
-//! A record the program fails on fails as it came and goes to `onError`. A record without a value (a tombstone) has
-//! nothing to change and passes: a map must not turn a deletion into a record.
+#![doc = include_str!("../README.md")]
 
 use pelton_expr::{Outcome, Program, Scratch};
 use pelton_sdk::{
@@ -35,6 +18,10 @@ impl OperatorFactory for MapFactory {
 
     fn summary(&self) -> &'static str {
         "changes records with a VRL program"
+    }
+
+    fn help(&self) -> &'static str {
+        include_str!("../README.md")
     }
 
     fn schema(&self) -> schemars::Schema {

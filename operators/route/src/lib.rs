@@ -1,29 +1,9 @@
-//! Operator `route`: sends records to outputs by VRL conditions.
-//!
-//! ```yaml
-//! operators:
-//!   - name: split
-//!     route:
-//!       routes:
-//!         - errors: ".status >= 500"
-//!         - slow: ".millis > 1000"
-//! sinks:
-//!   alarms: { kafka: { topic: alarms }, inputs: [split.errors, split.slow] }
-//!   rest: { kafka: { topic: rest }, inputs: [split] }
-//! ```
-//!
-//! | option | value | default |
-//! |---|---|---|
-//! | `routes` | a list of `name: condition`; a map will do where the order does not count | required |
-//! | `mode` | `first`: a record goes where the first true condition says; `all`: to every one that is true | `first` |
-//!
-//! The operator's own output (`inputs: [split]`) carries the records that no condition is true for. Conditions are those
-//! of `filter`; a record that one of them fails on fails as a whole and goes to `onError`. With `first`, conditions behind
-//! the first true one are not looked at. With `all`, extra copies count as expanded.
+#![doc = include_str!("../README.md")]
 
 mod options;
 
-use pelton_expr::{Program, Scratch};
+use options::Choice;
+use pelton_expr::{Program, Scratch, Value as Answer};
 use pelton_sdk::{
     BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, types::Batch,
 };
@@ -39,7 +19,11 @@ impl OperatorFactory for RouteFactory {
     }
 
     fn summary(&self) -> &'static str {
-        "sends records to outputs by VRL conditions"
+        "sends records to outputs by VRL conditions or by an expression"
+    }
+
+    fn help(&self) -> &'static str {
+        include_str!("../README.md")
     }
 
     fn keeps_values(&self) -> bool {
@@ -52,19 +36,23 @@ impl OperatorFactory for RouteFactory {
 
     fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
         let options = options::parse(options, context)?;
-        Ok(OperatorShape {
-            ports: options.routes.into_iter().map(|r| r.name).collect(),
-            output: context.input.clone(),
-            ..OperatorShape::default()
-        })
+        let output = context.input.clone();
+        Ok(OperatorShape { ports: options.ports, output, ..OperatorShape::default() })
     }
 
     fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
         let options = options::parse(options, context)?;
-        let conditions =
-            options.routes.into_iter().map(|r| (r.condition, Scratch::default())).collect::<Vec<_>>();
-        let ports = vec![Vec::new(); conditions.len() + 1];
-        Ok(Box::new(Route { mode: options.mode, conditions, ports, hits: Vec::new() }))
+        let judge = match options.choice {
+            Choice::Conditions { conditions, mode } => {
+                let conditions = conditions.into_iter().map(|c| (c, Scratch::default())).collect();
+                Judge::Conditions { conditions, mode }
+            }
+            Choice::Expression { program, outputs } => {
+                Judge::Expression { program, outputs, scratch: Scratch::default() }
+            }
+        };
+        let ports = vec![Vec::new(); options.ports.len() + 1];
+        Ok(Box::new(Route { judge, otherwise: options.otherwise, ports, hits: Vec::new() }))
     }
 }
 
@@ -75,9 +63,16 @@ enum Mode {
     All,
 }
 
+/// Finds the outputs of a record. The output with index 0 of the options is port 1.
+enum Judge {
+    Conditions { conditions: Vec<(Program, Scratch)>, mode: Mode },
+    Expression { program: Program, outputs: Vec<String>, scratch: Scratch },
+}
+
 struct Route {
-    mode: Mode,
-    conditions: Vec<(Program, Scratch)>,
+    judge: Judge,
+    /// Port of the records that go nowhere else.
+    otherwise: usize,
     /// Indices of the batch in hand, by port.
     ports: Vec<Vec<usize>>,
     /// Ports of the record in hand.
@@ -88,8 +83,9 @@ impl Operator for Route {
     fn process(&mut self, mut batch: Batch, out: &mut Collector) {
         self.ports.iter_mut().for_each(Vec::clear);
         for index in 0..batch.len() {
-            match self.judge(batch.value(&batch.records[index])) {
-                Ok(()) if self.hits.is_empty() => self.ports[0].push(index),
+            self.hits.clear();
+            match self.judge.find(batch.value(&batch.records[index]), &mut self.hits) {
+                Ok(()) if self.hits.is_empty() => self.ports[self.otherwise].push(index),
                 Ok(()) => {
                     out.expanded(self.hits.len() - 1);
                     for &port in &self.hits {
@@ -112,18 +108,52 @@ impl Operator for Route {
     }
 }
 
-impl Route {
+impl Judge {
     /// Find the ports of a record, into `hits`.
-    fn judge(&mut self, value: Option<&[u8]>) -> Result<(), String> {
-        self.hits.clear();
-        for (n, (condition, scratch)) in self.conditions.iter_mut().enumerate() {
-            if condition.run_filter(scratch, value)? {
-                self.hits.push(n + 1);
-                if self.mode == Mode::First {
-                    break;
+    fn find(&mut self, value: Option<&[u8]>, hits: &mut Vec<usize>) -> Result<(), String> {
+        match self {
+            Self::Conditions { conditions, mode } => {
+                for (n, (condition, scratch)) in conditions.iter_mut().enumerate() {
+                    if condition.run_filter(scratch, value)? {
+                        hits.push(n + 1);
+                        if *mode == Mode::First {
+                            break;
+                        }
+                    }
                 }
+            }
+            Self::Expression { program, outputs, scratch } => {
+                match program.run_value(scratch, value)? {
+                    None | Some(Answer::Null) => {}
+                    Some(Answer::Array(names)) => {
+                        names.iter().try_for_each(|name| add(name, outputs, hits))?;
+                    }
+                    Some(name) => add(&name, outputs, hits)?,
+                }
+                // A list may name an output twice, and in any order.
+                hits.sort_unstable();
+                hits.dedup();
             }
         }
         Ok(())
     }
+}
+
+/// Add the ports that a name stands for.
+fn add(name: &Answer, outputs: &[String], hits: &mut Vec<usize>) -> Result<(), String> {
+    let Some(text) = name.as_bytes() else {
+        return Err(format!("`to` gives {name}, which is no name of an output"));
+    };
+    if text == "*" {
+        hits.extend(1..=outputs.len());
+        return Ok(());
+    }
+    match outputs.iter().position(|output| output.as_bytes() == text) {
+        Some(at) => hits.push(at + 1),
+        None => {
+            let name = String::from_utf8_lossy(text);
+            return Err(format!("`to` gives `{name}`, which is none of the outputs {}", outputs.join(", ")));
+        }
+    }
+    Ok(())
 }

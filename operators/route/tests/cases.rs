@@ -4,40 +4,15 @@
 
 use pelton_route::RouteFactory;
 use pelton_sdk::{
-    BuildContext, Collector, OperatorFactory,
-    types::{Batch, Partition, Record, Span},
+    Collector, OperatorFactory,
+    testing::{batch, context, failures, golden_cases, values},
 };
 use serde_json::json;
 use std::time::Instant;
 
-fn batch(values: &[Option<&str>]) -> Batch {
-    let mut batch = Batch::new(Partition::new("in", 0));
-    for (offset, value) in values.iter().enumerate() {
-        let value = batch.put(value.map(str::as_bytes));
-        let key = batch.put(Some(b"k"));
-        batch.records.push(Record {
-            key,
-            value,
-            headers: Span::NULL,
-            timestamp_ms: 7,
-            offset: offset as i64,
-        });
-    }
-    batch.mark_origin();
-    batch
-}
-
-fn values(batch: &Batch) -> Vec<(i64, &str)> {
-    let text = |r| batch.value(r).map_or("(null)", |v| std::str::from_utf8(v).unwrap());
-    batch.records.iter().map(|r| (r.offset, text(r))).collect()
-}
-
-fn failures(out: &Collector) -> Vec<(i64, &str)> {
-    out.failed.iter().map(|f| (f.record.records[0].offset, f.cause.as_str())).collect()
-}
-
-fn context() -> BuildContext {
-    BuildContext::detached("models")
+#[test]
+fn golden_cases_come_out_as_written() {
+    golden_cases(&RouteFactory, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases"), &context());
 }
 
 const RECORDS: [Option<&str>; 5] = [
@@ -100,19 +75,19 @@ fn all_mistakes_are_found_with_their_place() {
     let place = |pointer: &str, message: &str| (pointer.to_owned(), message.to_owned());
     assert_eq!(
         places(
-            json!({ "mode": "some", "else": 1, "routes": [{ "a b": "true" }, { "ok": ".x" }, { "ok": "true" }, 5] })
+            json!({ "mode": "some", "els": 1, "routes": [{ "a b": "true" }, { "ok": ".x" }, { "ok": "true" }, 5] })
         ),
         [
-            place("/else", "unknown option `else`"),
-            place("/mode", "unknown mode \"some\""),
+            place("/els", "unknown option `els`"),
+            place("/mode", "expected one of `first`, `all`, got \"some\""),
             place("/routes/3", "expected one `name: condition`, got 5"),
             place("/routes/0/a b", "`a b` is no name for an output"),
             place("/routes/1/ok", "a condition must be a boolean, this is any"),
-            place("/routes/2/ok", "there are two routes `ok`"),
+            place("/routes/2/ok", "there are two outputs `ok`"),
         ]
     );
-    assert_eq!(places(json!("x")), [place("", "expected `routes`, got \"x\"")]);
-    assert_eq!(places(json!({})), [place("", "`routes` is missing")]);
+    assert_eq!(places(json!("x")), [place("", "expected options, got \"x\"")]);
+    assert_eq!(places(json!({})), [place("", "`routes` is missing, or `to` with `outputs`")]);
     assert_eq!(places(json!({ "routes": [] })), [place("/routes", "there are no routes")]);
     assert_eq!(
         places(json!({ "routes": { "a": "true", "b": "true" } })),
@@ -120,7 +95,7 @@ fn all_mistakes_are_found_with_their_place() {
     );
     assert_eq!(
         places(json!({ "routes": { "default": "true" } })),
-        [place("/routes/default", "`default` cannot be the name of a route")]
+        [place("/routes/default", "`default` cannot be the name of an output")]
     );
     let errors = RouteFactory.check(&json!({ "routes": { "a": ".x > foo" } }), &context()).unwrap_err();
     assert_eq!(errors[0].span, Some(5..8));

@@ -204,6 +204,7 @@ impl Core {
             revision: self.pipelines.get(&id.pipeline).map_or(0, |p| p.record.revision),
             virgin: task.record.virgin,
             sources: stage.map(|s| s.sources_of(id.index)).unwrap_or_default(),
+            tasks: stage.map_or(0, |s| s.tasks),
         }
     }
 

@@ -7,6 +7,7 @@ use pelton_checkpoint::Grant;
 use pelton_runtime::{
     Board, Command, Executor, ExecutorEvent, ExecutorHandle, ExecutorOptions, Metrics, StagePlan, Step,
     TaskSnapshot, TaskState,
+    executor::AssignedPartitions,
     plan::{Input, OperatorPlan, SinkPlan, SourcePlan},
     setup::Producer,
 };
@@ -467,13 +468,13 @@ impl Bench {
     pub fn start(&mut self, plan: StagePlan, partitions: i32, epoch: u64) {
         let own: Vec<_> = (0..partitions).map(|i| Partition::new("in", i)).collect();
         let grant = Grant { task: task(), epoch, term: 1, virgin: epoch == 1, partitions: own.clone() };
-        let partitions = BTreeMap::from([("in".to_owned(), own)]);
+        let partitions = AssignedPartitions { sources: BTreeMap::from([("in".to_owned(), own)]), tasks: 1 };
         self.handle.send(Command::Start { grant, plan: Arc::new(plan), partitions });
     }
 
     pub fn warm(&mut self, plan: StagePlan, partitions: i32) {
         let own: Vec<_> = (0..partitions).map(|i| Partition::new("in", i)).collect();
-        let partitions = BTreeMap::from([("in".to_owned(), own)]);
+        let partitions = AssignedPartitions { sources: BTreeMap::from([("in".to_owned(), own)]), tasks: 1 };
         self.handle.send(Command::Warm { task: task(), plan: Arc::new(plan), partitions });
     }
 

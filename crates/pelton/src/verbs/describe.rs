@@ -111,7 +111,8 @@ fn describe_worker(w: &v1::Worker, tasks: &[v1::Task]) -> String {
     out
 }
 
-const ACCOUNT: &[&str] = &["NAME", "IN", "EXPANDED", "OUT", "FILTERED", "MERGED", "HELD", "DEAD-LETTERED", "BALANCE"];
+const ACCOUNT: &[&str] =
+    &["NAME", "IN", "EXPANDED", "OUT", "FILTERED", "MERGED", "HELD", "DEAD-LETTERED", "BALANCE"];
 
 fn account_row(name: &str, a: Account) -> Vec<String> {
     let counts = [a.records_in, a.expanded, a.records_out, a.filtered, a.merged, a.held, a.dead_lettered];

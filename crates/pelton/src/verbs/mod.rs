@@ -6,6 +6,7 @@ pub mod dlq;
 pub mod get;
 pub mod json;
 pub mod logs;
+pub mod operators;
 pub mod pipelines;
 pub mod rollout;
 pub mod shell;
