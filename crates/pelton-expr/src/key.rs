@@ -1,6 +1,7 @@
 //! What tells records apart: a field, or a VRL expression.
 
 use crate::{CompileError, Path, Program, Scratch};
+use pelton_types::RecordSchema;
 use std::str::FromStr;
 use vrl::value::Value;
 
@@ -15,14 +16,15 @@ enum Kind {
 }
 
 impl KeyExpr {
-    /// Compile. A field is read from the record's bytes; all else is VRL, in which every error must be handled.
+    /// Compile, for records of which `schema` is known or nothing. A field is read from the record's bytes; all else is
+    /// VRL, in which every error must be handled.
     ///
     /// # Errors
     /// All mistakes, with their place in `text`.
-    pub fn compile(text: &str) -> Result<Self, Vec<CompileError>> {
+    pub fn compile(text: &str, schema: Option<&RecordSchema>) -> Result<Self, Vec<CompileError>> {
         match Path::from_str(text) {
             Ok(path) => Ok(Self(Kind::Field(path))),
-            Err(_) => Program::compile_value(text).map(|program| Self(Kind::Program(program))),
+            Err(_) => Program::compile_value(text, schema).map(|program| Self(Kind::Program(program))),
         }
     }
 
@@ -60,7 +62,7 @@ mod tests {
 
     fn key(text: &str, record: &str) -> Result<Option<String>, String> {
         let mut out = Vec::new();
-        let found = KeyExpr::compile(text).unwrap().write(
+        let found = KeyExpr::compile(text, None).unwrap().write(
             &mut Scratch::default(),
             Some(record.as_bytes()),
             &mut out,
@@ -88,9 +90,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_found_before_anything_runs() {
-        let errors = KeyExpr::compile("downcse!(.x)").unwrap_err();
+        let errors = KeyExpr::compile("downcse!(.x)", None).unwrap_err();
         assert_eq!(errors[0].span, 0..7);
-        assert!(KeyExpr::compile(".x = 1").is_err(), "a key changes no record");
-        assert!(KeyExpr::compile("").is_err());
+        assert!(KeyExpr::compile(".x = 1", None).is_err(), "a key changes no record");
+        assert!(KeyExpr::compile("", None).is_err());
     }
 }

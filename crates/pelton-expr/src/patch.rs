@@ -108,6 +108,19 @@ impl Patch {
         out.push(b'}');
     }
 
+    /// The same with one member more, which the patch does not keep.
+    pub fn write_with(&self, name: &str, json: &[u8], out: &mut Vec<u8>) {
+        self.write(out);
+        out.pop();
+        if !self.parts.is_empty() {
+            out.push(b',');
+        }
+        json_text::write_string(out, name);
+        out.push(b':');
+        out.extend_from_slice(json);
+        out.push(b'}');
+    }
+
     /// Append a record with these members set: where the last member of the name stands, or at the end. All other
     /// bytes stay as they are.
     ///

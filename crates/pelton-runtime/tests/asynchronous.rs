@@ -219,7 +219,8 @@ impl Run {
     fn start(&mut self) {
         self.epoch += 1;
         self.queue.with(|shelf| (shelf.fail_flushes, shelf.fail_commits, shelf.sink_room) = (0, 0, None));
-        let own = BTreeMap::from([("in".to_owned(), self.partitions.clone())]);
+        let sources = BTreeMap::from([("in".to_owned(), self.partitions.clone())]);
+        let own = AssignedPartitions { sources, tasks: 1 };
         let mut parts = self.workshop.make(&task(), &self.plan, &own).unwrap();
         if self.delivery == Delivery::ExactlyOnce {
             parts = parts.transactional(Box::new(QueueProducer(self.queue.clone())));

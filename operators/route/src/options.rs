@@ -2,10 +2,7 @@
 
 use crate::Mode;
 use pelton_expr::{CompileError, Program};
-use pelton_sdk::{
-    BuildContext, OptionError, Options,
-    types::RecordSchema,
-};
+use pelton_sdk::{BuildContext, OptionError, Options, types::RecordSchema};
 use serde_json::Value;
 
 /// What the operator was told, checked.
@@ -141,7 +138,13 @@ fn expression(
     }
 }
 
-fn conditions(routes: &Value, mode: Mode, read: &mut Options<'_>, ports: &mut Vec<String>) -> Option<Choice> {
+fn conditions(
+    routes: &Value,
+    mode: Mode,
+    schema: Option<&RecordSchema>,
+    read: &mut Options<'_>,
+    ports: &mut Vec<String>,
+) -> Option<Choice> {
     let mut conditions = Vec::new();
     for (pointer, name, condition) in list(routes, mode, read) {
         check_name(&pointer, name, ports, read);
