@@ -10,6 +10,7 @@ mod support;
 use pelton_checkpoint::{Delivery, Grant};
 use pelton_runtime::{
     Outcome, Step,
+    executor::AssignedPartitions,
     plan::{Input, OperatorPlan},
     setup::Workshop,
     task::{Task, TaskOptions},

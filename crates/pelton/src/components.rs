@@ -83,4 +83,9 @@ fn with_operators(registry: Registry) -> Registry {
         .operator(pelton_codec::EncodeFactory)
         .operator(pelton_infer::InferFactory)
         .operator(pelton_throttle::ThrottleFactory)
+        .operator(pelton_dedupe::DedupeFactory)
+        .operator(pelton_sample::SampleFactory)
+        .operator(pelton_batch::BatchFactory)
+        .operator(pelton_split::SplitFactory)
+        .operator(pelton_parse::ParseFactory)
 }

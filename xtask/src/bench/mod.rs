@@ -22,6 +22,8 @@ pub enum Command {
     Infer(infer::Infer),
     /// Time of the planner for 1,000 workers and 10,000 tasks.
     Planner,
+    /// Time for each line that `parse` reads, beside VRL's functions.
+    Parse,
 }
 
 /// Measures.
@@ -31,6 +33,10 @@ pub fn run(command: &Command) -> Result<(), String> {
         Command::Chain(options) => chain::run(options),
         Command::Copy(options) => copy::run(options),
         Command::Infer(options) => infer::run(options),
+        Command::Parse => {
+            let example = ["run", "--release", "--package", "pelton-parse", "--example", "lines"];
+            shell::run(&mut shell::cargo(example))
+        }
         Command::Planner => {
             let example = ["run", "--release", "--package", "pelton-coordinator", "--example", "planner"];
             shell::run(&mut shell::cargo(example))

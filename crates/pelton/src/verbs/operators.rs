@@ -90,16 +90,14 @@ mod tests {
         for factory in components::for_checks(Path::new(".")).operators() {
             let page = factory.help();
             assert!(page.starts_with(&format!("# {}\n", factory.name())), "{}", factory.name());
-            let rows: String = page.lines().filter(|line| line.starts_with("| ")).collect();
+            let rows = page.lines().filter(|line| line.starts_with("| "));
+            // What stands in back-quotes, word by word: `retry.initial` names two members.
+            let code = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+            let words: BTreeSet<&str> = code.flat_map(|code| code.split(|c: char| !c.is_alphanumeric())).collect();
             let mut names = BTreeSet::new();
             members(&serde_json::to_value(factory.schema()).unwrap(), &mut names);
             for name in names {
-                let known = [format!("`{name}`"), format!(".{name}`")];
-                assert!(
-                    known.iter().any(|name| rows.contains(name)),
-                    "the table of `{}` lacks `{name}`",
-                    factory.name()
-                );
+                assert!(words.contains(&*name), "the table of `{}` lacks `{name}`", factory.name());
             }
         }
     }

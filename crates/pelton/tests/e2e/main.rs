@@ -11,6 +11,7 @@ mod driver;
 mod endpoints;
 mod examples;
 mod operations;
+mod operators;
 mod outage;
 mod refusals;
 mod run;
