@@ -85,6 +85,8 @@ pub struct OperatorShape {
     /// What the records that leave it look like, on every output; `None`: nothing is known. An operator that leaves
     /// values alone says [`BuildContext::input`].
     pub output: Option<Arc<RecordSchema>>,
+    /// What a user should know of these options although nothing is wrong with them: lowercase, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What an operator may use of its surroundings.

@@ -39,7 +39,13 @@ impl OperatorFactory for DedupeFactory {
 
     fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
         let output = context.input.clone();
-        options::parse(options, context).map(|_| OperatorShape { output, ..OperatorShape::default() })
+        let settings = options::parse(options, context)?;
+        let note = format!(
+            "forgets what it saw when it starts anew: a repeat of an earlier record passes once more; it takes up to {} MB \
+             a task",
+            (settings.max_keys * BYTES_PER_KEY).div_ceil(1_000_000)
+        );
+        Ok(OperatorShape { output, notes: vec![note], ..OperatorShape::default() })
     }
 
     fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
@@ -127,5 +133,7 @@ impl Operator for Dedupe {
     }
 }
 
+/// 24 in the queue, and up to 48 in the set: 17 for each place of a table that is at least 7/16 full.
+const BYTES_PER_KEY: usize = 72;
 /// The longest time a key may be remembered: beyond a month a memory is the wrong place.
 const MAX_WITHIN: Duration = Duration::from_secs(31 * 86_400);

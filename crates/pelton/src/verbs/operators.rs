@@ -93,7 +93,8 @@ mod tests {
             let rows = page.lines().filter(|line| line.starts_with("| "));
             // What stands in back-quotes, word by word: `retry.initial` names two members.
             let code = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
-            let words: BTreeSet<&str> = code.flat_map(|code| code.split(|c: char| !c.is_alphanumeric())).collect();
+            let words: BTreeSet<&str> =
+                code.flat_map(|code| code.split(|c: char| !c.is_alphanumeric())).collect();
             let mut names = BTreeSet::new();
             members(&serde_json::to_value(factory.schema()).unwrap(), &mut names);
             for name in names {

@@ -56,12 +56,27 @@ pub fn validate(node: &Node, args: &ValidateArgs) -> Result<(), Failure> {
             Ok(found) => {
                 for document in &found.documents {
                     output::print(&format!("{}: {} {} is valid", found.name, document.kind, document.name()));
+                    notes(&found, document, args.models.as_deref());
                 }
             }
             Err(failure) => failures.push(failure.message),
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::bad(failures.join("\n"))) }
+}
+
+/// Say what the operators have to say although nothing is wrong.
+fn notes(found: &Definitions, document: &Document, models: Option<&Path>) {
+    let registry = components::for_checks(&found.folder);
+    let context = BuildContext::detached(models.unwrap_or(&found.folder));
+    for operator in &document.spec.operators {
+        let Some(factory) = registry.find_operator(&operator.kind) else { continue };
+        // Fields' types are left out here: what they make a mistake was found above.
+        let shape = factory.check(&operator.options, &context).unwrap_or_default();
+        for note in shape.notes {
+            output::print(&format!("  note: `{}` {note}", operator.name));
+        }
+    }
 }
 
 /// `pelton schema`
