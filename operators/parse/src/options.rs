@@ -47,7 +47,6 @@ const MAX_PATTERN: usize = 64 << 10;
 
 pub(crate) fn schema() -> schemars::Schema {
     let text = |description: &str| json!({ "type": "string", "minLength": 1, "description": description });
-    let one_of: Vec<_> = FORMATS.iter().map(|name| json!({ "required": [name] })).collect();
     schemars::json_schema!({
         "type": "object",
         "description": "Reads fields out of lines of text.",
@@ -83,7 +82,6 @@ pub(crate) fn schema() -> schemars::Schema {
                 "description": "What happens to a line that is otherwise.",
             },
         },
-        "oneOf": one_of,
         "additionalProperties": false,
     })
 }

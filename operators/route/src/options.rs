@@ -64,7 +64,6 @@ pub(crate) fn schema() -> schemars::Schema {
                 "description": "Name of the output for records that go nowhere else.",
             },
         },
-        "oneOf": [{ "required": ["routes"] }, { "required": ["to", "outputs"] }],
         "additionalProperties": false,
     })
 }

@@ -39,7 +39,6 @@ pub(crate) fn schema() -> schemars::Schema {
             },
             "seed": { "type": "integer", "minimum": 0, "default": 0, "description": "Another number keeps others." },
         },
-        "oneOf": [{ "required": ["rate"] }, { "required": ["percent"] }, { "required": ["every"] }],
         "additionalProperties": false,
     })
 }

@@ -58,7 +58,6 @@ pub(crate) fn schema() -> schemars::Schema {
                 "description": "Records that may wait.",
             },
         },
-        "anyOf": [{ "required": ["records"] }, { "required": ["bytes"] }],
         "additionalProperties": false,
     })
 }
