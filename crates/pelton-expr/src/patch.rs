@@ -154,7 +154,7 @@ impl Patch {
         places.clear();
         parts.iter_mut().for_each(|part| part.found = false);
         let mut count = 0;
-        scan::record(record, |member| {
+        scan::record::<JsonError>(record, |member| {
             count += 1;
             let key = if member.key_escaped {
                 value::text(record, member.quoted_key())?.into_bytes()
@@ -187,7 +187,7 @@ pub fn elements<'j>(json: &'j [u8], mut each: impl FnMut(&'j [u8])) -> Result<()
 /// The record is no JSON.
 pub fn checked(record: &[u8]) -> Result<&[u8], JsonError> {
     scan::check_text(record)?;
-    Ok(&record[scan::any_record(record)?])
+    Ok(&record[scan::any_record::<JsonError>(record)?])
 }
 
 #[cfg(test)]

@@ -115,6 +115,8 @@ impl Task {
                 if done {
                     self.fix_cut();
                 } else {
+                    // What one operator finished may be held by the next.
+                    self.chain.flush();
                     self.cutting = Some(Cutting::Finish);
                 }
                 done
