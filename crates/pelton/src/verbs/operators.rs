@@ -15,7 +15,7 @@ use std::{
 
 /// `pelton operators`
 pub fn operators(args: &OperatorsArgs) -> Result<(), Failure> {
-    let registry = components::for_checks(Path::new("."));
+    let registry = components::for_checks(Path::new("."), None)?;
     match &args.command {
         None => list(&registry, args.output),
         Some(OperatorsCommand::Show { name }) => show(&registry, name, args.output),
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_page_of_an_operator_has_every_option_in_its_table() {
-        for factory in components::for_checks(Path::new(".")).operators() {
+        for factory in components::for_checks(Path::new("."), None).unwrap().operators() {
             let page = factory.help();
             let title = page.lines().next().unwrap_or_default();
             assert!(title.contains(factory.name()), "`{title}` is no title for `{}`", factory.name());
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn the_examples_of_every_page_are_valid_definitions() {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits");
-        let registry = components::for_checks(&models);
+        let registry = components::for_checks(&models, None).unwrap();
         let context = BuildContext::detached(models);
         for factory in registry.operators() {
             let name = factory.name();

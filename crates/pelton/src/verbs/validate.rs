@@ -67,7 +67,7 @@ pub fn validate(node: &Node, args: &ValidateArgs) -> Result<(), Failure> {
 
 /// Say what the operators have to say although nothing is wrong.
 fn notes(found: &Definitions, document: &Document, models: Option<&Path>) {
-    let registry = components::for_checks(&found.folder);
+    let Ok(registry) = components::for_checks(&found.folder, None) else { return };
     let context = BuildContext::detached(models.unwrap_or(&found.folder));
     for operator in &document.spec.operators {
         let Some(factory) = registry.find_operator(&operator.kind) else { continue };
