@@ -1,13 +1,15 @@
 //! The codecs of record batches. Off the hot path: for queries by time and for compaction.
 
+mod snappy;
+
 use std::io::{self, Read, Write};
 
-/// A batch that would become longer than this is not decompressed: a few kilobytes can claim terabytes.
-pub const MAX_DECOMPRESSED_BYTES: usize = 256 * 1024 * 1024;
+use bytes::{Buf, Bytes};
+use snappy::{Snap, Unsnap};
 
-/// Snappy as Kafka's own clients write it: this header, then blocks with a length of four bytes each.
-const XERIAL_HEADER: &[u8; 16] = b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01";
-const XERIAL_BLOCK: usize = 32 * 1024;
+/// A batch that becomes longer than this is not decompressed any further: a few kilobytes can become terabytes, which would
+/// take hours.
+pub const MAX_UNPACKED_BYTES: usize = 256 * 1024 * 1024;
 
 /// How the records of a batch are compressed, by number in its attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +40,20 @@ impl Codec {
         })
     }
 
-    /// The original bytes.
+    /// The original bytes, a piece at a time: nobody has to hold all of them.
     ///
     /// # Errors
-    /// `bytes` are not what the codec writes, or would become longer than [`MAX_DECOMPRESSED_BYTES`].
-    pub fn decompress(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        match self {
-            Self::None => Ok(bytes.to_vec()),
-            Self::Gzip => read_all(flate2::read::MultiGzDecoder::new(bytes)),
-            Self::Snappy => unsnap(bytes),
-            Self::Lz4 => read_all(lz4_flex::frame::FrameDecoder::new(bytes)),
-            Self::Zstd => read_all(zstd::stream::read::Decoder::with_buffer(bytes)?),
-        }
+    /// Reading fails where `bytes` are not what the codec writes, and with [`io::ErrorKind::FileTooLarge`] behind
+    /// [`MAX_UNPACKED_BYTES`].
+    pub(crate) fn unpack(self, bytes: Bytes) -> io::Result<Box<dyn Read>> {
+        let reader: Box<dyn Read> = match self {
+            Self::None => Box::new(bytes.reader()),
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(bytes.reader())),
+            Self::Snappy => Box::new(Unsnap::new(bytes)),
+            Self::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(bytes.reader())),
+            Self::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(bytes.reader())?),
+        };
+        Ok(Box::new(Limited { reader, left: MAX_UNPACKED_BYTES }))
     }
 
     /// From the value of `compression.type`; `None` for `producer`.
@@ -77,90 +81,123 @@ impl Codec {
         }
     }
 
-    /// The compressed bytes.
+    /// Compresses what is written to it, at a level of gzip (0 to 9) or zstd; the other codecs have one only.
     ///
     /// # Errors
-    /// The codec's own; none are known for bytes in memory.
-    pub fn compress(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        self.compress_at(bytes, None)
-    }
-
-    /// The same at a level of gzip (0 to 9) or zstd; the other codecs have one only.
-    ///
-    /// # Errors
-    /// As [`Codec::compress`].
-    pub fn compress_at(self, bytes: &[u8], level: Option<i32>) -> io::Result<Vec<u8>> {
-        match self {
-            Self::None => Ok(bytes.to_vec()),
+    /// The codec's own; none are known.
+    pub(crate) fn pack(self, level: Option<i32>) -> io::Result<Packer> {
+        let out = Vec::new();
+        Ok(match self {
+            Self::None => Packer::None(out),
             Self::Gzip => {
                 let level = level.and_then(|level| u32::try_from(level).ok());
                 let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
-                encoder.write_all(bytes)?;
-                encoder.finish()
+                Packer::Gzip(flate2::write::GzEncoder::new(out, level))
             }
-            Self::Snappy => snap_framed(bytes),
-            Self::Lz4 => {
-                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-                encoder.write_all(bytes)?;
-                encoder.finish().map_err(io::Error::other)
+            Self::Snappy => Packer::Snappy(Snap::new()),
+            Self::Lz4 => Packer::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(out))),
+            Self::Zstd => {
+                let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
+                Packer::Zstd(zstd::stream::write::Encoder::new(out, level)?)
             }
-            Self::Zstd => zstd::stream::encode_all(bytes, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)),
+        })
+    }
+
+    /// The compressed bytes.
+    ///
+    /// # Errors
+    /// As [`Codec::pack`].
+    pub fn compress(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut packer = self.pack(None)?;
+        packer.write_all(bytes)?;
+        packer.finish()
+    }
+}
+
+/// Ends with an error where a plain `take` would end without.
+struct Limited<R> {
+    reader: R,
+    left: usize,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.left = self.left.checked_sub(read).ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(read)
+    }
+}
+
+/// A codec at work.
+pub(crate) enum Packer {
+    /// Nothing to do.
+    None(Vec<u8>),
+    /// gzip.
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+    /// Snappy in xerial's framing.
+    Snappy(Snap),
+    /// An LZ4 frame.
+    Lz4(Box<lz4_flex::frame::FrameEncoder<Vec<u8>>>),
+    /// Zstandard.
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+}
+
+impl Packer {
+    /// Compressed bytes so far, without what waits for its block to be full.
+    #[must_use]
+    pub fn packed(&self) -> usize {
+        match self {
+            Self::None(out) => out.len(),
+            Self::Gzip(encoder) => encoder.get_ref().len(),
+            Self::Snappy(snap) => snap.out.len(),
+            Self::Lz4(encoder) => encoder.get_ref().len(),
+            Self::Zstd(encoder) => encoder.get_ref().len(),
+        }
+    }
+
+    /// All that was written, compressed.
+    ///
+    /// # Errors
+    /// The codec's own; none are known.
+    pub fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::None(out) => Ok(out),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Snappy(mut snap) => {
+                snap.end_block()?;
+                Ok(snap.out)
+            }
+            Self::Lz4(encoder) => encoder.finish().map_err(io::Error::other),
+            Self::Zstd(encoder) => encoder.finish(),
         }
     }
 }
 
-fn too_long() -> io::Error {
-    let text = format!("batch becomes longer than {MAX_DECOMPRESSED_BYTES} bytes when decompressed");
-    io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-fn read_all(reader: impl Read) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    reader.take(MAX_DECOMPRESSED_BYTES as u64 + 1).read_to_end(&mut out)?;
-    if out.len() > MAX_DECOMPRESSED_BYTES { Err(too_long()) } else { Ok(out) }
-}
-
-fn unsnap(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    let Some(mut rest) = bytes.strip_prefix(XERIAL_HEADER) else {
-        unsnap_block(bytes, &mut out)?;
-        return Ok(out);
-    };
-    while !rest.is_empty() {
-        let eof = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        let (length, behind) = rest.split_first_chunk::<4>().ok_or_else(eof)?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).map_err(io::Error::other)?;
-        let (block, behind) = behind.split_at_checked(length).ok_or_else(eof)?;
-        unsnap_block(block, &mut out)?;
-        rest = behind;
+impl Write for Packer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::None(out) => out.write(bytes),
+            Self::Gzip(encoder) => encoder.write(bytes),
+            Self::Snappy(snap) => snap.write(bytes),
+            Self::Lz4(encoder) => encoder.write(bytes),
+            Self::Zstd(encoder) => encoder.write(bytes),
+        }
     }
-    Ok(out)
-}
 
-fn unsnap_block(block: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-    let length = snap::raw::decompress_len(block)?;
-    if out.len() + length > MAX_DECOMPRESSED_BYTES {
-        return Err(too_long());
+    /// Does nothing: what is not full waits for [`Packer::finish`].
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
-    out.extend(snap::raw::Decoder::new().decompress_vec(block)?);
-    Ok(())
 }
-
-fn snap_framed(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut out = XERIAL_HEADER.to_vec();
-    for block in bytes.chunks(XERIAL_BLOCK) {
-        let compressed = snap::raw::Encoder::new().compress_vec(block)?;
-        let length = u32::try_from(compressed.len()).map_err(io::Error::other)?;
-        out.extend(length.to_be_bytes());
-        out.extend(compressed);
-    }
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn decompress(codec: Codec, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        codec.unpack(Bytes::copy_from_slice(bytes))?.read_to_end(&mut out)?;
+        Ok(out)
+    }
 
     const ALL: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
 
@@ -170,7 +207,7 @@ mod tests {
         for codec in ALL {
             for len in [0, 1, 100, bytes.len()] {
                 let packed = codec.compress(&bytes[..len]).unwrap();
-                assert_eq!(codec.decompress(&packed).unwrap(), bytes[..len], "{codec:?} {len}");
+                assert_eq!(decompress(codec, &packed).unwrap(), bytes[..len], "{codec:?} {len}");
             }
         }
     }
@@ -183,11 +220,11 @@ mod tests {
             for at in (0..packed.len()).step_by(7) {
                 let mut damaged = packed.clone();
                 damaged[at] ^= 0x55;
-                let _ = codec.decompress(&damaged);
-                let _ = codec.decompress(&packed[..at]);
+                let _ = decompress(codec, &damaged);
+                let _ = decompress(codec, &packed[..at]);
             }
         }
         let claims_4_gb = [&b"\xff\xff\xff\xff\x0f"[..], &[0; 20]].concat();
-        assert!(Codec::Snappy.decompress(&claims_4_gb).is_err());
+        assert!(decompress(Codec::Snappy, &claims_4_gb).is_err());
     }
 }

@@ -112,12 +112,18 @@ impl InProcBroker {
                         && (range.first_offset..range.last_offset).contains(&header.base_offset)
                 });
             if !header.is_control() && !is_aborted {
-                let records = records::decode(bytes).map_err(|_| Code::CorruptMessage)?;
-                found.extend(records.into_iter().filter(|stored| stored.offset >= offset));
+                for stored in records::stored(bytes).map_err(|_| Code::CorruptMessage)? {
+                    let stored = stored.map_err(|_| Code::CorruptMessage)?;
+                    if found.len() == max_records {
+                        break;
+                    }
+                    if stored.offset >= offset {
+                        found.push(stored);
+                    }
+                }
             }
             at = located.next_offset;
         }
-        found.truncate(max_records);
         Ok(found)
     }
 

@@ -80,6 +80,7 @@ impl Compaction {
         let header = BatchHeader::parse(batch).map_err(|_| RecordError::Malformed(0))?;
         if !header.is_control() && !self.is_aborted(&header) {
             for record in records::raw(batch)? {
+                let record = record?;
                 let Some(key) = &record.key else { continue };
                 let hash = self.hash(key);
                 if self.latest.len() >= self.max_keys && !self.latest.contains_key(&hash) {
@@ -110,24 +111,35 @@ impl Compaction {
         }
         let must_stay = self.known.last_of_producers.contains(&header.base_offset)
             || header.next_offset() > self.known.last_offset;
-        let all = if self.is_aborted(&header) { Vec::new() } else { records::raw(batch)? };
         let end_ms = header.delete_horizon();
         let is_over = end_ms.is_some_and(|end_ms| self.known.now_ms >= end_ms);
-        let kept: Vec<&RawRecord> =
-            all.iter().filter(|record| self.is_latest(record) && !(record.is_tombstone && is_over)).collect();
-        if kept.is_empty() && !must_stay {
+        // Twice over the records, instead of holding them: there may be millions.
+        let (mut kept, mut has_tombstone) = (0, false);
+        if !self.is_aborted(&header) {
+            for record in records::raw(batch)? {
+                let record = record?;
+                if self.stays(&record, is_over) {
+                    kept += 1;
+                    has_tombstone |= record.is_tombstone;
+                }
+            }
+        }
+        if kept == 0 && !must_stay {
             return Ok(Kept::Nothing);
         }
         if header.is_transactional() {
             self.with_records.insert(header.producer_id);
         }
-        let has_tombstone = kept.iter().any(|record| record.is_tombstone);
         let begins_to_end = has_tombstone && end_ms.is_none();
-        if kept.len() == usize::try_from(header.count).unwrap_or(0) && !begins_to_end {
+        if kept == header.count && !begins_to_end {
             return Ok(Kept::Same);
         }
+        if kept == 0 {
+            return Ok(Kept::Changed(Batch::with_records(batch, &[], 0, header.max_timestamp, None)));
+        }
         let end_ms = end_ms.filter(|_| has_tombstone).or_else(|| begins_to_end.then(|| self.end_ms()));
-        records::rebuild(&header, batch, &kept, end_ms).map(Kept::Changed)
+        let new = records::rebuild(&header, batch, |record| self.stays(record, is_over), end_ms)?;
+        Ok(new.map_or(Kept::Same, Kept::Changed))
     }
 
     fn keep_marker(&mut self, batch: &Bytes, header: &BatchHeader) -> Kept {
@@ -149,6 +161,10 @@ impl Compaction {
 
     fn end_ms(&self) -> i64 {
         self.known.now_ms.saturating_add(self.known.delete_retention_ms)
+    }
+
+    fn stays(&self, record: &RawRecord, tombstones_are_over: bool) -> bool {
+        self.is_latest(record) && !(record.is_tombstone && tombstones_are_over)
     }
 
     /// Records without a key have no place in a compacted log.

@@ -5,7 +5,7 @@ use super::partition::Admission;
 use super::{Effect, Plan, State};
 use crate::batch::{Batch, BatchHeader};
 use crate::code::Code;
-use crate::records;
+use crate::records::{self, RawRecord, RecordError};
 
 impl State {
     /// Decides about one batch for one partition; the reply is its base offset, and the broker's time if the
@@ -33,8 +33,9 @@ impl State {
             Admission::Repeat(base_offset) => Ok(Plan::reply((base_offset, None))),
             Admission::Append(base_offset) => {
                 if let Some(codec) = settings.codec {
-                    let packed = records::recompress(batch, codec, settings.level);
-                    batch = packed.map_err(|_| Code::CorruptMessage)?;
+                    let most = settings.max_message_bytes;
+                    batch =
+                        records::recompress(batch, codec, settings.level, most).map_err(RecordError::code)?;
                     check_length(&batch, settings)?;
                 }
                 let stamp = settings.stamps_append_time.then_some(now_ms);
@@ -77,10 +78,8 @@ fn check_batch(batch: &Batch, settings: &TopicSettings, now_ms: i64) -> Result<(
     if settings.behind_max_ms == i64::MAX {
         return Ok(());
     }
-    let records = records::raw(&batch.to_bytes()).map_err(|_| Code::CorruptMessage)?;
     let is_behind = |ms: i64| ms >= 0 && now_ms.saturating_sub(ms) > settings.behind_max_ms;
-    let is_late = records.iter().any(|record| is_behind(record.timestamp_ms));
-    if is_late { Err(Code::InvalidTimestamp) } else { Ok(()) }
+    check_each(batch, Code::InvalidTimestamp, |record| !is_behind(record.timestamp_ms))
 }
 
 fn check_length(batch: &Batch, settings: &TopicSettings) -> Result<(), Code> {
@@ -89,6 +88,15 @@ fn check_length(batch: &Batch, settings: &TopicSettings) -> Result<(), Code> {
 
 /// Every record of a compacted topic needs a key.
 fn check_keys(batch: &Batch) -> Result<(), Code> {
-    let records = records::raw(&batch.to_bytes()).map_err(|_| Code::CorruptMessage)?;
-    if records.iter().all(|record| record.key.is_some()) { Ok(()) } else { Err(Code::InvalidRecord) }
+    check_each(batch, Code::InvalidRecord, |record| record.key.is_some())
+}
+
+/// Refuses with this code if there is a record that is not fine.
+fn check_each(batch: &Batch, refusal: Code, is_fine: impl Fn(&RawRecord) -> bool) -> Result<(), Code> {
+    for record in records::raw_of(batch).map_err(RecordError::code)? {
+        if !is_fine(&record.map_err(RecordError::code)?) {
+            return Err(refusal);
+        }
+    }
+    Ok(())
 }
