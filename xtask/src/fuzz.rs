@@ -9,13 +9,12 @@ use clap::{Args, ValueEnum};
 use crate::shell;
 
 /// Flags that put counters on every edge, a table of their places, and a look into comparisons.
-const COVERAGE: [&str; 6] = [
+const COVERAGE: [&str; 5] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "-Ccodegen-units=1",
 ];
 
 /// What is given any bytes.
