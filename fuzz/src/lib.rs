@@ -4,6 +4,7 @@
 
 pub mod alloc;
 pub mod log;
+pub mod login;
 pub mod records;
 pub mod request;
 pub mod samples;

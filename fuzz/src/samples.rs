@@ -3,12 +3,16 @@
 use bytes::Bytes;
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::alter_configs_request as alter;
+use kafka_protocol::messages::alter_user_scram_credentials_request::{
+    ScramCredentialDeletion, ScramCredentialUpsertion,
+};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::incremental_alter_configs_request as change;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -29,7 +33,9 @@ use kafka_protocol::messages::txn_offset_commit_request::{
 };
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
+use pelton_broker::scram::Hash;
 
+use super::login;
 use super::seeds::batch;
 
 fn s(text: &'static str) -> StrBytes {
@@ -52,6 +58,10 @@ fn x() -> TransactionalId {
 pub fn samples(key: ApiKey, version: i16) -> Vec<RequestKind> {
     match key {
         ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets => of_records(key),
+        ApiKey::SaslHandshake
+        | ApiKey::SaslAuthenticate
+        | ApiKey::DescribeUserScramCredentials
+        | ApiKey::AlterUserScramCredentials => of_users(key),
         ApiKey::InitProducerId
         | ApiKey::AddPartitionsToTxn
         | ApiKey::AddOffsetsToTxn
@@ -287,4 +297,34 @@ fn of_questions(key: ApiKey, version: i16) -> Vec<RequestKind> {
         ),
         _ => return Vec::new(),
     }]
+}
+
+fn of_users(key: ApiKey) -> Vec<RequestKind> {
+    match key {
+        ApiKey::SaslHandshake => login::MECHANISMS.map(|name| login::handshake(s(name))).to_vec(),
+        ApiKey::SaslAuthenticate => {
+            let tokens = Hash::ALL.into_iter().flat_map(login::tokens);
+            tokens.chain([login::PLAIN.to_vec()]).map(login::authenticate).collect()
+        }
+        ApiKey::DescribeUserScramCredentials => {
+            let request = DescribeUserScramCredentialsRequest::default();
+            let named = request.clone().with_users(Some(vec![UserName::default().with_name(s("u"))]));
+            [request, named].map(RequestKind::DescribeUserScramCredentials).to_vec()
+        }
+        _ => {
+            let request = AlterUserScramCredentialsRequest::default();
+            let new = |hash: Hash| {
+                ScramCredentialUpsertion::default()
+                    .with_name(s("u"))
+                    .with_mechanism(hash.number())
+                    .with_iterations(4096)
+                    .with_salt(Bytes::from_static(b"salt"))
+                    .with_salted_password(Bytes::from_static(&[7; 32]))
+            };
+            let old = ScramCredentialDeletion::default().with_name(s("v")).with_mechanism(1);
+            let changes = Hash::ALL.map(|hash| request.clone().with_upsertions(vec![new(hash)]));
+            let both = request.with_upsertions(vec![new(Hash::Sha256)]).with_deletions(vec![old]);
+            changes.into_iter().chain([both]).map(RequestKind::AlterUserScramCredentials).collect()
+        }
+    }
 }

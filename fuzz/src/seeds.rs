@@ -112,6 +112,7 @@ pub fn conversations() -> Vec<Vec<u8>> {
         ListTransactions,
         DescribeTransactions,
     ]));
+    all.push(together(&[AlterUserScramCredentials, DescribeUserScramCredentials, AlterUserScramCredentials]));
     all.push(together(&[DeleteTopics, CreateTopics, Produce, AlterConfigs, Fetch, ListGroups, ApiVersions]));
     all
 }
@@ -130,11 +131,11 @@ fn newest(key: ApiKey) -> i16 {
 }
 
 /// Frames of a key and version, with something in every list.
-fn sample(key: ApiKey, version: i16) -> Vec<Vec<u8>> {
+pub fn sample(key: ApiKey, version: i16) -> Vec<Vec<u8>> {
     bodies(key, version).into_iter().map(|body| frame(key, version, &body)).collect()
 }
 
-fn frame(key: ApiKey, version: i16, body: &[u8]) -> Vec<u8> {
+pub fn frame(key: ApiKey, version: i16, body: &[u8]) -> Vec<u8> {
     let header = RequestHeader::default()
         .with_request_api_key(key as i16)
         .with_request_api_version(version)

@@ -26,6 +26,8 @@ enum Target {
     Records,
     /// A data directory.
     Log,
+    /// Frames of somebody who logs in, or does not.
+    Login,
 }
 
 /// What `cargo xtask fuzz` may be told.

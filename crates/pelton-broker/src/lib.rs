@@ -4,7 +4,7 @@
 //! - [`store`]: append-only segments and a journal, in files or in memory.
 //! - [`Broker`]: both together; a request's effects are stored before its reply exists.
 //! - [`api`]: the Kafka protocol on top of a [`Broker`], without sockets.
-//! - [`scram`]: logins without passwords on the wire. - [`server`]: TCP and TLS. - [`inproc`]: the same broker called in process, for simulations.
+//! - [`sasl`], [`scram`]: logins, the latter without passwords on the wire. - [`server`]: TCP and TLS. - [`inproc`]: the same broker called in process, for simulations.
 //!
 //! Acknowledged means: written to the file system. A killed process loses nothing; what a power cut may
 //! take is set by [`server::Options::fsync`].
@@ -18,7 +18,7 @@ pub mod codec;
 pub mod core;
 pub mod inproc;
 pub mod records;
-mod sasl;
+pub mod sasl;
 pub mod scram;
 pub mod server;
 mod stats;

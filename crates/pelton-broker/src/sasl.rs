@@ -53,13 +53,15 @@ impl FromStr for Mechanism {
 
 /// Somebody who logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Session {
+pub struct Session {
+    /// Their name.
     pub user: String,
+    /// How they proved it.
     pub mechanism: Mechanism,
 }
 
 /// What a step needs to know.
-pub(crate) struct Facts<'a> {
+pub struct Facts<'a> {
     /// What is kept of a user's password.
     pub credential: &'a dyn Fn(&str, Hash) -> Option<Credential>,
     /// Never told to anybody; what strangers see of users that do not exist comes from it.
@@ -72,14 +74,17 @@ pub(crate) struct Facts<'a> {
 
 /// What a step leads to.
 #[derive(Debug)]
-pub(crate) struct Step {
+pub struct Step {
+    /// What the client gets, if anything.
     pub answer: Option<Answer>,
+    /// What comes when it has it.
     pub next: Next,
 }
 
 /// To be sent.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
+    /// To a request.
     Response(Box<ResponseKind>),
     /// A frame without a header, after a handshake in version 0.
     Token(Vec<u8>),
@@ -87,8 +92,10 @@ pub(crate) enum Answer {
 
 /// What comes then.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
+    /// More of the login.
     GoOn,
+    /// The connection belongs to somebody.
     LoggedIn(Session),
     /// After the answer, if there is one, the connection ends.
     Refused(String),
@@ -104,7 +111,7 @@ enum State {
 
 /// The login of one connection.
 #[derive(Debug)]
-pub(crate) struct Login<'a> {
+pub struct Login<'a> {
     mechanisms: &'a [Mechanism],
     /// Who logs in again.
     before: Option<&'a Session>,
@@ -120,11 +127,14 @@ struct Progress {
 }
 
 impl<'a> Login<'a> {
+    /// Begins one with these mechanisms to choose from; `before` renews a session.
+    #[must_use]
     pub fn new(mechanisms: &'a [Mechanism], before: Option<&'a Session>) -> Self {
         Self { mechanisms, before, state: State::Begin { knows_versions: false }, is_raw: false }
     }
 
     /// Whether the next frame is a bare token.
+    #[must_use]
     pub fn wants_token(&self) -> bool {
         self.is_raw
     }

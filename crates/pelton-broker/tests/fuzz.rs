@@ -93,3 +93,8 @@ fn any_bytes_as_records_are_read_or_refused_in_bounded_memory() {
 fn any_bytes_in_a_data_directory_are_recovered_or_refused() {
     replay("log", fuzz::log::run, fuzz::log::seeds());
 }
+
+#[test]
+fn any_bytes_of_a_stranger_are_no_login_without_the_password() {
+    replay("login", fuzz::login::run, fuzz::login::seeds());
+}
