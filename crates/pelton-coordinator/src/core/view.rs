@@ -4,11 +4,13 @@ use super::{Core, Hold, Now, Pipeline, Task, Worker};
 use crate::store::{IncidentRecord, Wanted};
 use pelton_proto::v1::{self, TaskState};
 use pelton_types::{Account, PipelineName, TaskId, Term};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 /// The state at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
+    /// When it was taken, on the core's clock.
+    pub at: Duration,
     /// Term of this coordinator.
     pub term: Term,
     /// Pipelines with their tasks, by namespace and name.
@@ -49,6 +51,7 @@ impl Core {
         let nobody = |id: &TaskId| self.tasks.get(id).is_some_and(|t| t.hold.holder().is_none());
         let current = self.pipelines.values().flat_map(|p| &p.tasks);
         Snapshot {
+            at: now.at,
             term: self.term,
             pipelines: self
                 .pipelines

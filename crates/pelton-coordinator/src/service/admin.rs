@@ -229,7 +229,8 @@ impl Pipelines for Admin {
     async fn watch(&self, request: Request<v1::PipelineRef>) -> Result<Response<Self::WatchStream>, Status> {
         let r = request.into_inner();
         let name = name_of(&r.namespace, &r.name)?;
-        let first = self.pipeline(&name).await?;
+        let first = self.handle.fresh().await?;
+        found(&first, &name)?;
         let (sender, receiver) = mpsc::channel(WATCH_BACKLOG);
         tokio::spawn(follow(self.handle.watch(), self.stopped.clone(), name, first, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -241,12 +242,12 @@ async fn follow(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     mut stopped: watch::Receiver<bool>,
     name: PipelineName,
-    first: v1::Pipeline,
+    first: Snapshot,
     sender: mpsc::Sender<Result<v1::Pipeline, Status>>,
 ) {
-    let uuid = first.uuid.clone();
-    let mut last = first.clone();
-    if sender.send(Ok(first)).await.is_err() {
+    let Some(mut last) = first.pipeline(&name).cloned() else { return };
+    let uuid = last.uuid.clone();
+    if sender.send(Ok(last.clone())).await.is_err() {
         return;
     }
     loop {
@@ -256,9 +257,12 @@ async fn follow(
             () = sender.closed() => return,
             changed = snapshots.changed() => if changed.is_err() { return },
         }
-        let now = snapshots.borrow_and_update().pipeline(&name).filter(|p| p.uuid == uuid).cloned();
-        // A snapshot of before the pipeline was made lacks it too, but that one was published before it was found.
-        let Some(now) = now else { return };
+        let snapshot = snapshots.borrow_and_update().clone();
+        // What was published may be older than what was asked for: a change must not seem undone.
+        if snapshot.at < first.at {
+            continue;
+        }
+        let Some(now) = snapshot.pipeline(&name).filter(|p| p.uuid == uuid).cloned() else { return };
         if now != last {
             last = now.clone();
             if sender.send(Ok(now)).await.is_err() {
