@@ -62,7 +62,7 @@ fn the_digits_example_keeps_whole_images() {
 fn mistakes_are_found_before_anything_runs() {
     let errors = FilterFactory.check(&json!("downcse(.x) == 1"), &context()).unwrap_err();
     assert_eq!((errors[0].pointer.as_str(), errors[0].span.clone()), ("", Some(0..7)));
-    assert_eq!(errors[0].hint.as_deref(), Some("did you mean \"downcase\"?"));
+    assert_eq!(errors[0].hint.as_deref(), Some("did you mean `downcase`?"));
     let errors = FilterFactory.check(&json!(5), &context()).unwrap_err();
     assert_eq!(errors[0].message, "expected a VRL condition as text, got 5");
     let shape = FilterFactory.check(&json!(".a == 1"), &context()).unwrap();
