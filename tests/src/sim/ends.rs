@@ -1,6 +1,9 @@
 //! `kafka` ends over [`SimKafka`]: what a pipeline sees.
 
-use super::kafka::{Line, Lost, Pending, Sabotage, SimKafka};
+use super::{
+    cluster::BEGAN_MS,
+    kafka::{Line, Lost, Pending, Sabotage, SimKafka},
+};
 use pelton_broker::records::{NewRecord, StoredRecord};
 use pelton_sdk::{
     BoxFuture, Budget, Committed, Connector, ConnectorFactory, EndError, Lag, Offsets, OptionError, Polled,
@@ -265,7 +268,8 @@ impl SimSink {
         let sent = kafka.call(line, wake, later, move |broker, notes| {
             for (partition, records) in &by_partition {
                 let to = (&*topic, *partition);
-                let offset = broker.append(to, records, 0).expect("the topic exists and there are records");
+                let offset =
+                    broker.append(to, records, BEGAN_MS).expect("the topic exists and there are records");
                 notes.stored(to, offset, records);
             }
         });

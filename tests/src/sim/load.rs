@@ -62,7 +62,7 @@ impl Load {
                 timestamp_ms: BEGAN_MS,
                 ..NewRecord::default()
             };
-            kafka.broker().append((INPUT, partition), &[record], 0).expect("the input topic exists");
+            kafka.broker().append((INPUT, partition), &[record], BEGAN_MS).expect("the input topic exists");
         }
     }
 }
