@@ -93,7 +93,7 @@ fn web_logs_are_parsed_enriched_and_their_errors_routed() {
     let hosts = Hosts::serve();
     let (said, kafka, broker, _dir) = run("logs/pipeline.yaml", &[("HOSTS_URL", &hosts.url)]);
     let account = said.account();
-    let log = lines("logs/access.log");
+    let log = lines("logs/access.txt");
     let wanted: Vec<&String> =
         log.iter().filter(|l| l.contains(" HTTP/1.1\" ") && !l.contains("kube-probe")).collect();
     let probes = log.iter().filter(|l| l.contains("kube-probe")).count() as u64;
