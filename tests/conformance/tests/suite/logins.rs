@@ -217,8 +217,11 @@ fn described(wire: &mut Wire, user: &str) -> Result<Vec<(i8, i32)>, ResponseErro
     let answer = wire.call(0, &DescribeUserScramCredentialsRequest::default().with_users(Some(asked)));
     assert_eq!((answer.error_code, answer.results.len()), (0, 1));
     let result = &answer.results[0];
-    let infos = result.credential_infos.iter().map(|info| (info.mechanism, info.iterations));
-    refusal(result.error_code).map_or_else(|| Ok(infos.collect()), Err)
+    // Kafka has them in no order.
+    let mut infos: Vec<_> =
+        result.credential_infos.iter().map(|info| (info.mechanism, info.iterations)).collect();
+    infos.sort_unstable();
+    refusal(result.error_code).map_or(Ok(infos), Err)
 }
 
 fn users_are_made_described_and_deleted(target: &Target) {
