@@ -23,6 +23,7 @@ mod reorder;
 #[cfg(feature = "test-util")]
 pub mod testing;
 pub mod units;
+mod verdicts;
 mod wake;
 
 pub use background::Background;
@@ -37,6 +38,7 @@ pub use operator::{BuildContext, Operator, OperatorFactory, OperatorShape, Servi
 pub use options::Options;
 pub use registry::Registry;
 pub use reorder::{Order, Reorder, Ticket};
+pub use verdicts::Verdicts;
 pub use wake::Wake;
 
 pub use pelton_types as types;

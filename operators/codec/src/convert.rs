@@ -3,7 +3,7 @@
 use crate::{format, schema};
 use pelton_expr::{Converted, Decoder, Encoder, SchemaCheck};
 use pelton_sdk::{
-    Collector, Operator, OptionError,
+    Collector, Operator, OptionError, Verdicts,
     types::{Batch, RecordSchema},
 };
 use serde_json::Value;
@@ -13,18 +13,7 @@ pub(crate) struct Decode {
     decoder: Decoder,
     pub(crate) schema: Option<RecordSchema>,
     check: Option<SchemaCheck>,
-    marks: Marks,
-}
-
-/// What became of the records of the batch in hand.
-#[derive(Default)]
-struct Marks {
-    /// Whether each record goes on.
-    keep: Vec<bool>,
-    /// Records that failed: index and cause.
-    failed: Vec<(usize, String)>,
-    /// Records that are none.
-    skipped: usize,
+    verdicts: Verdicts,
 }
 
 impl Decode {
@@ -44,7 +33,7 @@ impl Decode {
         match format::decoder(members.get("format").unwrap_or(&json), schema.as_ref()) {
             Ok(decoder) if errors.is_empty() => {
                 let check = schema.as_ref().map(SchemaCheck::new);
-                Ok(Self { decoder, schema, check, marks: Marks::default() })
+                Ok(Self { decoder, schema, check, verdicts: Verdicts::default() })
             }
             Ok(_) => Err(errors),
             Err(mut found) => {
@@ -86,25 +75,25 @@ impl Decode {
 
 impl Operator for Decode {
     fn process(&mut self, mut batch: Batch, out: &mut Collector) {
-        self.marks.begin();
+        self.verdicts.begin();
         batch.seal();
         for index in 0..batch.len() {
             let done = self.record(&mut batch, index);
-            self.marks.note(index, done);
+            self.verdicts.note(done);
         }
-        self.marks.settle(batch, out);
+        self.verdicts.settle(batch, out);
     }
 }
 
 /// Writes records in their form.
 pub(crate) struct Encode {
     encoder: Encoder,
-    marks: Marks,
+    verdicts: Verdicts,
 }
 
 impl Encode {
     pub(crate) fn new(encoder: Encoder) -> Self {
-        Self { encoder, marks: Marks::default() }
+        Self { encoder, verdicts: Verdicts::default() }
     }
 
     fn record(&self, batch: &mut Batch, index: usize) -> Result<bool, String> {
@@ -126,39 +115,12 @@ impl Encode {
 
 impl Operator for Encode {
     fn process(&mut self, mut batch: Batch, out: &mut Collector) {
-        self.marks.begin();
+        self.verdicts.begin();
         batch.seal();
         for index in 0..batch.len() {
             let done = self.record(&mut batch, index);
-            self.marks.note(index, done);
+            self.verdicts.note(done);
         }
-        self.marks.settle(batch, out);
-    }
-}
-
-impl Marks {
-    fn begin(&mut self) {
-        self.keep.clear();
-        self.skipped = 0;
-    }
-
-    fn note(&mut self, index: usize, done: Result<bool, String>) {
-        self.keep.push(done == Ok(true));
-        match done {
-            Ok(true) => {}
-            Ok(false) => self.skipped += 1,
-            Err(cause) => self.failed.push((index, cause)),
-        }
-    }
-
-    fn settle(&mut self, mut batch: Batch, out: &mut Collector) {
-        // Only now: taking a record out closes the buffer that new values are written to.
-        for (index, cause) in self.failed.drain(..) {
-            out.fail(&mut batch, index, cause);
-        }
-        let mut verdicts = self.keep.iter();
-        batch.records.retain(|_| verdicts.next() == Some(&true));
-        out.filtered(self.skipped);
-        out.emit(batch);
+        self.verdicts.settle(batch, out);
     }
 }

@@ -6,7 +6,7 @@ mod seen;
 use options::{Missing, Settings};
 use pelton_expr::{KeyExpr, Scratch};
 use pelton_sdk::{
-    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, types::Batch,
+    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, Verdicts, types::Batch,
 };
 use seen::Seen;
 use serde_json::Value;
@@ -67,8 +67,7 @@ struct Dedupe {
     scratch: Scratch,
     /// The key of the record in hand.
     text: Vec<u8>,
-    /// The verdict on each record of the batch in hand.
-    keep: Vec<bool>,
+    verdicts: Verdicts,
 }
 
 impl Dedupe {
@@ -83,7 +82,7 @@ impl Dedupe {
             hasher,
             scratch: Scratch::default(),
             text: Vec::new(),
-            keep: Vec::new(),
+            verdicts: Verdicts::default(),
         }
     }
 
@@ -107,29 +106,19 @@ impl Dedupe {
 }
 
 impl Operator for Dedupe {
-    fn process(&mut self, mut batch: Batch, out: &mut Collector) {
+    fn process(&mut self, batch: Batch, out: &mut Collector) {
         self.seen.forget(out.now());
-        self.keep.clear();
-        let mut dropped = 0;
+        self.verdicts.begin();
         for index in 0..batch.len() {
-            let keep = match self.judge(&batch, index) {
-                Ok(Some(new)) => new,
-                Ok(None) if self.missing == Missing::Pass => true,
-                Ok(None) if self.missing == Missing::Drop => false,
-                failed => {
-                    let cause = failed.err().unwrap_or_else(|| "the record has no key".to_owned());
-                    out.fail(&mut batch, index, cause);
-                    self.keep.push(false);
-                    continue;
-                }
-            };
-            dropped += usize::from(!keep);
-            self.keep.push(keep);
+            let judged = self.judge(&batch, index);
+            self.verdicts.note(judged.and_then(|new| match (new, self.missing) {
+                (Some(new), _) => Ok(new),
+                (None, Missing::Pass) => Ok(true),
+                (None, Missing::Drop) => Ok(false),
+                (None, Missing::Fail) => Err("the record has no key".to_owned()),
+            }));
         }
-        let mut verdicts = self.keep.iter();
-        batch.records.retain(|_| verdicts.next() == Some(&true));
-        out.filtered(dropped);
-        out.emit(batch);
+        self.verdicts.settle(batch, out);
     }
 }
 

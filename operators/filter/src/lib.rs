@@ -2,7 +2,7 @@
 
 use pelton_expr::{Program, Scratch};
 use pelton_sdk::{
-    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, types::Batch,
+    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, Verdicts, types::Batch,
 };
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ impl OperatorFactory for FilterFactory {
 
     fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
         let program = compile(options, context)?;
-        Ok(Box::new(Filter { program, scratch: Scratch::default(), keep: Vec::new() }))
+        Ok(Box::new(Filter { program, scratch: Scratch::default(), verdicts: Verdicts::default() }))
     }
 }
 
@@ -66,31 +66,15 @@ fn compile(options: &Value, context: &BuildContext) -> Result<Program, Vec<Optio
 struct Filter {
     program: Program,
     scratch: Scratch,
-    /// The verdict on each record of the batch in hand.
-    keep: Vec<bool>,
+    verdicts: Verdicts,
 }
 
 impl Operator for Filter {
-    fn process(&mut self, mut batch: Batch, out: &mut Collector) {
-        self.keep.clear();
-        let mut dropped = 0;
-        for index in 0..batch.len() {
-            let value = batch.value(&batch.records[index]);
-            let keep = match self.program.run_filter(&mut self.scratch, value) {
-                Ok(keep) => {
-                    dropped += usize::from(!keep);
-                    keep
-                }
-                Err(cause) => {
-                    out.fail(&mut batch, index, cause);
-                    false
-                }
-            };
-            self.keep.push(keep);
+    fn process(&mut self, batch: Batch, out: &mut Collector) {
+        self.verdicts.begin();
+        for record in &batch.records {
+            self.verdicts.note(self.program.run_filter(&mut self.scratch, batch.value(record)));
         }
-        let mut verdicts = self.keep.iter();
-        batch.records.retain(|_| verdicts.next() == Some(&true));
-        out.filtered(dropped);
-        out.emit(batch);
+        self.verdicts.settle(batch, out);
     }
 }

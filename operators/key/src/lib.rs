@@ -2,7 +2,7 @@
 
 use pelton_expr::Path;
 use pelton_sdk::{
-    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError,
+    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, Verdicts,
     types::{Batch, Span},
 };
 use serde_json::Value;
@@ -49,7 +49,7 @@ impl OperatorFactory for KeyFactory {
     }
 
     fn build(&self, options: &Value, _: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
-        Ok(Box::new(Key { path: parse(options)?, text: Vec::new(), keep: Vec::new(), failed: Vec::new() }))
+        Ok(Box::new(Key { path: parse(options)?, text: Vec::new(), verdicts: Verdicts::default() }))
     }
 }
 
@@ -101,35 +101,22 @@ struct Key {
     path: Path,
     /// The key of the record in hand, on its way from the value to a buffer of its own.
     text: Vec<u8>,
-    /// Whether each record of the batch in hand goes on.
-    keep: Vec<bool>,
-    /// Records that failed: index and cause.
-    failed: Vec<(usize, String)>,
+    verdicts: Verdicts,
 }
 
 impl Operator for Key {
     fn process(&mut self, mut batch: Batch, out: &mut Collector) {
-        self.keep.clear();
+        self.verdicts.begin();
         batch.seal();
         for index in 0..batch.len() {
             let key = self.key_of(&mut batch, index);
-            self.keep.push(key.is_ok());
-            match key {
-                Ok(Some(key)) => {
-                    batch.records[index].key = key;
-                    batch.rekeyed = true;
-                }
-                Ok(None) => {}
-                Err(cause) => self.failed.push((index, cause)),
+            if let Ok(Some(key)) = key {
+                batch.records[index].key = key;
+                batch.rekeyed = true;
             }
+            self.verdicts.note(key.map(|_| true));
         }
-        // Only now: taking a record out closes the buffer that new keys are written to.
-        for (index, cause) in self.failed.drain(..) {
-            out.fail(&mut batch, index, cause);
-        }
-        let mut verdicts = self.keep.iter();
-        batch.records.retain(|_| verdicts.next() == Some(&true));
-        out.emit(batch);
+        self.verdicts.settle(batch, out);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use pelton_expr::{Outcome, Program, Scratch};
 use pelton_sdk::{
-    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, types::Batch,
+    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, Verdicts, types::Batch,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl OperatorFactory for MapFactory {
 
     fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
         let program = compile(options, context)?;
-        Ok(Box::new(Map { program, scratch: Scratch::default(), keep: Vec::new(), failed: Vec::new() }))
+        Ok(Box::new(Map { program, scratch: Scratch::default(), verdicts: Verdicts::default() }))
     }
 }
 
@@ -64,39 +64,18 @@ fn compile(options: &Value, context: &BuildContext) -> Result<Program, Vec<Optio
 struct Map {
     program: Program,
     scratch: Scratch,
-    /// Whether each record of the batch in hand goes on.
-    keep: Vec<bool>,
-    /// Records that failed: index and cause.
-    failed: Vec<(usize, String)>,
+    verdicts: Verdicts,
 }
 
 impl Operator for Map {
     fn process(&mut self, mut batch: Batch, out: &mut Collector) {
-        self.keep.clear();
-        let mut aborted = 0;
+        self.verdicts.begin();
         batch.seal();
         for index in 0..batch.len() {
-            let keep = match self.change(&mut batch, index) {
-                Ok(Outcome::Aborted) => {
-                    aborted += 1;
-                    false
-                }
-                Ok(_) => true,
-                Err(cause) => {
-                    self.failed.push((index, cause));
-                    false
-                }
-            };
-            self.keep.push(keep);
+            let changed = self.change(&mut batch, index);
+            self.verdicts.note(changed.map(|outcome| outcome != Outcome::Aborted));
         }
-        // Only now: taking a record out closes the buffer that new values are written to.
-        for (index, cause) in self.failed.drain(..) {
-            out.fail(&mut batch, index, cause);
-        }
-        let mut verdicts = self.keep.iter();
-        batch.records.retain(|_| verdicts.next() == Some(&true));
-        out.filtered(aborted);
-        out.emit(batch);
+        self.verdicts.settle(batch, out);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
 };
 use pelton_expr::{FieldError, Patch};
 use pelton_sdk::{
-    Collector, Operator,
+    Collector, Operator, Verdicts,
     types::{Batch, Span},
 };
 
@@ -18,10 +18,7 @@ pub(crate) struct Parse {
     patch: Patch,
     /// The patch that puts the fields into a member of their own.
     outer: Patch,
-    /// Whether each record of the batch in hand goes on.
-    keep: Vec<bool>,
-    /// Records that failed: index and cause.
-    failed: Vec<(usize, String)>,
+    verdicts: Verdicts,
 }
 
 /// Why a record got no fields.
@@ -33,13 +30,7 @@ enum Trouble {
 
 impl Parse {
     pub fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            patch: Patch::default(),
-            outer: Patch::default(),
-            keep: Vec::new(),
-            failed: Vec::new(),
-        }
+        Self { settings, patch: Patch::default(), outer: Patch::default(), verdicts: Verdicts::default() }
     }
 
     /// The record's new value.
@@ -100,34 +91,20 @@ impl Parse {
 
 impl Operator for Parse {
     fn process(&mut self, mut batch: Batch, out: &mut Collector) {
-        self.keep.clear();
+        self.verdicts.begin();
         batch.seal();
-        let mut dropped = 0;
         for index in 0..batch.len() {
-            let keep = match self.change(&mut batch, index) {
+            let verdict = match self.change(&mut batch, index) {
                 Ok(value) => {
                     batch.records[index].value = value;
-                    true
+                    Ok(true)
                 }
-                Err(Trouble::Mismatch(_)) if self.settings.on_mismatch == OnMismatch::Pass => true,
-                Err(Trouble::Mismatch(_)) if self.settings.on_mismatch == OnMismatch::Drop => {
-                    dropped += 1;
-                    false
-                }
-                Err(Trouble::Mismatch(cause) | Trouble::Broken(cause)) => {
-                    self.failed.push((index, cause));
-                    false
-                }
+                Err(Trouble::Mismatch(_)) if self.settings.on_mismatch == OnMismatch::Pass => Ok(true),
+                Err(Trouble::Mismatch(_)) if self.settings.on_mismatch == OnMismatch::Drop => Ok(false),
+                Err(Trouble::Mismatch(cause) | Trouble::Broken(cause)) => Err(cause),
             };
-            self.keep.push(keep);
+            self.verdicts.note(verdict);
         }
-        // Only now: taking a record out closes the buffer that new values are written to.
-        for (index, cause) in self.failed.drain(..) {
-            out.fail(&mut batch, index, cause);
-        }
-        let mut verdicts = self.keep.iter();
-        batch.records.retain(|_| verdicts.next() == Some(&true));
-        out.filtered(dropped);
-        out.emit(batch);
+        self.verdicts.settle(batch, out);
     }
 }

@@ -5,7 +5,7 @@ mod options;
 use options::Rule;
 use pelton_expr::{KeyExpr, Scratch};
 use pelton_sdk::{
-    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError,
+    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, Verdicts,
     types::{Batch, Partition},
 };
 use serde_json::Value;
@@ -49,14 +49,13 @@ impl OperatorFactory for SampleFactory {
                 text: Vec::new(),
             }),
         };
-        Ok(Box::new(Sample { judge: rule, keep: Vec::new() }))
+        Ok(Box::new(Sample { judge: rule, verdicts: Verdicts::default() }))
     }
 }
 
 struct Sample {
     judge: Judge,
-    /// The verdict on each record of the batch in hand.
-    keep: Vec<bool>,
+    verdicts: Verdicts,
 }
 
 enum Judge {
@@ -107,30 +106,15 @@ impl Share {
 }
 
 impl Operator for Sample {
-    fn process(&mut self, mut batch: Batch, out: &mut Collector) {
-        self.keep.clear();
-        let mut dropped = 0;
+    fn process(&mut self, batch: Batch, out: &mut Collector) {
+        self.verdicts.begin();
         for index in 0..batch.len() {
-            let judged = match &mut self.judge {
+            self.verdicts.note(match &mut self.judge {
                 Judge::Every { every, counts } => Ok(count(*every, counts, &batch.partition)),
                 Judge::Share(share) => share.judge(&batch, index),
-            };
-            let keep = match judged {
-                Ok(keep) => {
-                    dropped += usize::from(!keep);
-                    keep
-                }
-                Err(cause) => {
-                    out.fail(&mut batch, index, cause);
-                    false
-                }
-            };
-            self.keep.push(keep);
+            });
         }
-        let mut verdicts = self.keep.iter();
-        batch.records.retain(|_| verdicts.next() == Some(&true));
-        out.filtered(dropped);
-        out.emit(batch);
+        self.verdicts.settle(batch, out);
     }
 }
 
