@@ -365,15 +365,22 @@ pub struct TestArgs {
     pub output: Format,
 }
 
-/// `pelton apply`
+/// The definition file that a command is about.
 #[derive(Debug, Args)]
-pub struct ApplyArgs {
+pub struct DefinitionArgs {
     /// Definition file, `-` for standard input.
     #[arg(value_name = "FILE", required_unless_present = "filename")]
     pub file: Option<PathBuf>,
     /// The same, as kubectl has it.
     #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
     pub filename: Option<PathBuf>,
+}
+
+/// `pelton apply`
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    pub definition: DefinitionArgs,
     /// Check and show what would change.
     #[arg(long)]
     pub dry_run: bool,
@@ -419,12 +426,8 @@ pub struct GetArgs {
 /// `pelton diff`
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// Definition file, `-` for standard input.
-    #[arg(value_name = "FILE", required_unless_present = "filename")]
-    pub file: Option<PathBuf>,
-    /// The same, as kubectl has it.
-    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
-    pub filename: Option<PathBuf>,
+    #[command(flatten)]
+    pub definition: DefinitionArgs,
     #[command(flatten)]
     pub client: ClientArgs,
 }

@@ -1,24 +1,20 @@
 //! `pelton apply`, `pelton diff`
 
 use crate::{
-    cli::{ApplyArgs, DiffArgs, Format},
+    cli::{ApplyArgs, DefinitionArgs, DiffArgs, Format},
     client::{Client, within},
     exit::Failure,
     output,
 };
 use pelton_proto::v1;
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io::Read, time::Duration};
 
 /// Applying may create topics and load models.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `pelton diff`: what applying would change. Like `kubectl diff`: exit code 1 when there is a difference.
 pub async fn diff(args: DiffArgs) -> Result<(), Failure> {
-    let (file_name, definition) = read(&named(args.file, args.filename)?)?;
+    let (file_name, definition) = read(args.definition)?;
     let mut client = Client::connect(&args.client.coordinator).await?;
     let namespace = args.client.namespace.clone();
     let request = v1::ApplyRequest { definition, file_name, dry_run: true, namespace };
@@ -40,13 +36,9 @@ pub async fn diff(args: DiffArgs) -> Result<(), Failure> {
     }
 }
 
-fn named(file: Option<PathBuf>, filename: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    file.or(filename).ok_or_else(|| Failure::new(crate::exit::Exit::Usage, "name a file"))
-}
-
 /// `pelton apply`
 pub async fn apply(args: ApplyArgs) -> Result<(), Failure> {
-    let (file_name, definition) = read(&named(args.file, args.filename)?)?;
+    let (file_name, definition) = read(args.definition)?;
     let mut client = Client::connect(&args.client.coordinator).await?;
     let namespace = args.client.namespace.clone();
     let request = v1::ApplyRequest { definition, file_name, dry_run: args.dry_run, namespace };
@@ -78,8 +70,11 @@ pub async fn submit(client: &mut Client, request: v1::ApplyRequest) -> Result<Ve
     Ok(response.into_inner().applied)
 }
 
-fn read(path: &Path) -> Result<(String, String), Failure> {
-    if path == Path::new("-") {
+/// The file's name for messages, and its text.
+fn read(named: DefinitionArgs) -> Result<(String, String), Failure> {
+    let path = named.file.or(named.filename);
+    let path = path.ok_or_else(|| Failure::new(crate::exit::Exit::Usage, "name a file"))?;
+    if path.as_os_str() == "-" {
         let mut text = String::new();
         std::io::stdin()
             .read_to_string(&mut text)
@@ -87,6 +82,7 @@ fn read(path: &Path) -> Result<(String, String), Failure> {
         return Ok(("standard input".into(), text));
     }
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::bad(format!("cannot read {name}: {e}")))?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|e| Failure::bad(format!("cannot read {name}: {e}")))?;
     Ok((name, text))
 }
