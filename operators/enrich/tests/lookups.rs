@@ -241,7 +241,9 @@ fn what_may_get_better_is_tried_again_and_what_will_not_fails_with_its_cause() {
         ["flaky-1", "limited-1", "missing-1", "broken-1", "garbage-1", "huge-1", "moved-1", "later-1"]
             .map(record);
     let (values, failed) = bench.run("odd/{.id}", &json!({"select": ".data.name"}), &records);
-    let ids: Vec<_> = values.iter().map(|v| v["id"].clone()).collect();
+    // Records without a key promise no order among each other: which pause ends first is chance.
+    let mut ids: Vec<_> = values.iter().filter_map(|v| v["id"].as_str()).collect();
+    ids.sort_unstable();
     assert_eq!(ids, ["flaky-1", "limited-1"]);
     let mut failed: Vec<_> = failed.iter().map(String::as_str).collect();
     failed.sort_unstable();
