@@ -20,6 +20,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 const MOST_TASKS: u64 = 10_000;
 /// A commit costs milliseconds; and what is not committed for an hour is read again after a failure.
 const COMMIT_INTERVALS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(3600)];
+/// A third of Kafka's default `transaction.max.timeout.ms`: a commit may take its time too.
+const LONGEST_TRANSACTION: Duration = Duration::from_secs(300);
 
 /// Keys of the envelope.
 pub(crate) const DOCUMENT_KEYS: [&str; 4] = ["apiVersion", "kind", "metadata", "spec"];
@@ -183,6 +185,7 @@ impl<'a> Definition<'a> {
             spec.tests = self.tests(node, &operators);
         }
         self.loops();
+        self.check_transactions(&spec, fields.get("commitInterval"));
         if let (Delivery::ExactlyOnce, Some(node), Some(components)) =
             (spec.delivery, fields.get("delivery"), &self.components)
             && let Some((message, hint)) = clusters::fault(&spec, components.registry)
@@ -197,17 +200,19 @@ impl<'a> Definition<'a> {
 
     fn delivery(&mut self, node: &Node) -> Option<Delivery> {
         let known = [Delivery::AtLeastOnce, Delivery::ExactlyOnce].map(|d| (d.as_str(), d));
-        let delivery = self.problems.choice(node, "`delivery`", &known)?;
-        if delivery == Delivery::ExactlyOnce {
-            let hint =
-                "write `delivery: at-least-once`: nothing is lost, after a failure a record may come twice";
-            self.problems.hint(
-                node.place,
-                "`exactly-once` is not supported by this version yet",
-                Some(hint.to_owned()),
-            );
+        self.problems.choice(node, "`delivery`", &known)
+    }
+
+    /// A transaction is open from one commit to the next, and brokers bound how long one may be.
+    fn check_transactions(&mut self, spec: &PipelineSpec, interval: Option<&Node>) {
+        if let (Delivery::ExactlyOnce, Some(node)) = (spec.delivery, interval)
+            && spec.commit_interval > LONGEST_TRANSACTION
+        {
+            let hint = "readers of the output wait for each commit; `1s` is usual".to_owned();
+            let message = "under `exactly-once` `commitInterval` must be at most `5m`: brokers abort transactions that \
+                           are open for longer than 15 minutes";
+            self.problems.hint(node.place, message, Some(hint));
         }
-        Some(delivery)
     }
 
     fn commit_interval(&mut self, node: &Node) -> Option<Duration> {

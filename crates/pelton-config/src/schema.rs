@@ -27,7 +27,8 @@ pub fn schema(registry: &Registry) -> Value {
         "properties": {
             "delivery": {
                 "description": "What is promised about each record.",
-                "enum": [Delivery::AtLeastOnce.as_str()], "default": Delivery::AtLeastOnce.as_str()
+                "enum": [Delivery::AtLeastOnce.as_str(), Delivery::ExactlyOnce.as_str()],
+                "default": Delivery::AtLeastOnce.as_str()
             },
             "commitInterval": {
                 "description": "Time between commits of a task, such as `1s` or `200ms`.",

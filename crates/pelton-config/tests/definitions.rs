@@ -169,7 +169,7 @@ fn the_schema_takes_what_the_reader_takes_and_refuses_what_it_refuses() {
         ("/kind", json!("Pod")),
         ("/metadata/name", json!("No_Good")),
         ("/spec/sinks", json!({})),
-        ("/spec/delivery", json!("exactly-once")),
+        ("/spec/delivery", json!("at-most-once")),
         ("/spec/commitInterval", json!("1 minute")),
         ("/spec/sources/digits", json!({ "kafka": { "topics": ["a"] }, "file": { "path": "a" } })),
         ("/spec/sources/digits/kafka/start", json!("never")),

@@ -8,14 +8,16 @@ use crate::{
     link::{Link, Links},
     offsets::KafkaOffsets,
     options::{SinkOptions, SourceOptions},
+    places::ReadTopics,
     producer::SharedProducer,
     settings::{self, KafkaOptions, ProducerKey, QueueShare},
-    sink::{KafkaSink, ReadTopics},
+    sink::KafkaSink,
     source::KafkaSource,
+    transaction::{KafkaProducer, Surroundings},
 };
 use pelton_sdk::{
-    Connector, ConnectorFactory, EndError, Offsets, OptionError, Scope, Sink, SinkSpec, Source, SourceShape,
-    SourceSpec, TopicCatalog,
+    Connector, ConnectorFactory, EndError, Offsets, OptionError, Producer, ProducerSpec, Scope, Sink,
+    SinkSpec, Source, SourceShape, SourceSpec, TopicCatalog,
 };
 use pelton_types::Code;
 use serde_json::Value;
@@ -198,6 +200,26 @@ impl Connector for KafkaConnector {
         let consumer = self.consumer(spec, &options)?;
         Ok(Box::new(KafkaOffsets::new(consumer, self.alarm.clone(), options.start)))
     }
+
+    fn producer(&mut self, spec: &ProducerSpec) -> Result<Box<dyn Producer>, EndError> {
+        let (connection, brokers) = cluster_of(&spec.options);
+        let link = self.link(connection, brokers)?;
+        let key = (link.label.clone(), spec.task.pipeline.group_id());
+        let Some(consumer) = self.consumers.get(&key).and_then(Weak::upgrade) else {
+            let text = format!("no source of task {} reads from {}", spec.task, link.label);
+            return Err(EndError::stop(Code::BadPipeline, text));
+        };
+        let with = Surroundings {
+            consumer: &consumer,
+            counts: &self.counts,
+            read_topics: &self.read_topics,
+            wake: &self.scope.wake,
+            alarm: &self.alarm,
+            executor: self.scope.executor,
+            queue_bytes: self.scope.queue_bytes,
+        };
+        Ok(Box::new(KafkaProducer::new(&link, spec, &with)))
+    }
 }
 
 /// What an end's options say of its cluster, right or wrong otherwise.
@@ -206,7 +228,7 @@ fn cluster_of(options: &Value) -> (Option<&str>, Option<&str>) {
     (text("connection"), text("brokers"))
 }
 
-fn refused(end: &str, name: &str, errors: &[OptionError]) -> EndError {
+pub(crate) fn refused(end: &str, name: &str, errors: &[OptionError]) -> EndError {
     let all: Vec<_> =
         errors.iter().map(|e| format!("{} {}", e.pointer, e.message).trim().to_owned()).collect();
     EndError::stop(Code::BadPipeline, format!("{end} {name}: {}", all.join("; ")))

@@ -70,6 +70,21 @@ impl Topic {
         (!raw.is_null()).then(|| Topic { raw, _client: client.clone() })
     }
 
+    /// A topic with properties of its own.
+    pub(crate) fn with(client: &Arc<Client>, name: &str, properties: &[(&str, &str)]) -> Option<Topic> {
+        let name = c_text(name);
+        // SAFETY: a copy of the client's topic configuration, taken over by the topic; texts are copied.
+        let raw = unsafe {
+            let conf = sys::rd_kafka_default_topic_conf_dup(client.raw());
+            for (name, value) in properties {
+                let (name, value) = (c_text(name), c_text(value));
+                sys::rd_kafka_topic_conf_set(conf, name.as_ptr(), value.as_ptr(), std::ptr::null_mut(), 0);
+            }
+            sys::rd_kafka_topic_new(client.raw(), name.as_ptr(), conf)
+        };
+        (!raw.is_null()).then(|| Topic { raw, _client: client.clone() })
+    }
+
     pub(crate) fn raw(&self) -> *mut sys::rd_kafka_topic_t {
         self.raw
     }

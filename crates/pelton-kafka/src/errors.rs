@@ -6,6 +6,7 @@ use crate::{
 };
 use pelton_sdk::EndError;
 use pelton_types::{Code, Offset, Partition};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Codes that decisions hang on, by the names in librdkafka's `rdkafka.h`.
 #[allow(missing_docs)]
@@ -24,9 +25,12 @@ pub(crate) mod code {
     pub(crate) const SSL: i32 = -181;
     pub(crate) const WAIT_COORD: i32 = -180;
     pub(crate) const WAIT_CACHE: i32 = -164;
+    pub(crate) const STATE: i32 = -172;
     pub(crate) const AUTHENTICATION: i32 = -169;
+    pub(crate) const UNSUPPORTED_FEATURE: i32 = -165;
     pub(crate) const TIMED_OUT_QUEUE: i32 = -166;
     pub(crate) const FATAL: i32 = -150;
+    pub(crate) const FENCED: i32 = -144;
     pub(crate) const AUTO_OFFSET_RESET: i32 = -140;
     pub(crate) const LOG_TRUNCATION: i32 = -139;
     pub(crate) const OFFSET_OUT_OF_RANGE: i32 = 1;
@@ -48,10 +52,15 @@ pub(crate) mod code {
     pub(crate) const TOPIC_AUTHORIZATION: i32 = 29;
     pub(crate) const GROUP_AUTHORIZATION: i32 = 30;
     pub(crate) const CLUSTER_AUTHORIZATION: i32 = 31;
+    pub(crate) const UNSUPPORTED_VERSION: i32 = 35;
     pub(crate) const TOPIC_EXISTS: i32 = 36;
+    pub(crate) const INVALID_PRODUCER_EPOCH: i32 = 47;
+    pub(crate) const INVALID_TRANSACTION_TIMEOUT: i32 = 50;
+    pub(crate) const TRANSACTIONAL_ID_AUTHORIZATION: i32 = 53;
     pub(crate) const SASL_AUTHENTICATION: i32 = 58;
     pub(crate) const INVALID_RECORD: i32 = 87;
     pub(crate) const UNSTABLE_OFFSET_COMMIT: i32 = 88;
+    pub(crate) const PRODUCER_FENCED: i32 = 90;
 }
 
 /// The broker, or the way to it, is in transition: ask again soon.
@@ -190,6 +199,68 @@ pub(crate) fn committing(group: &str, topic: &str, brokers: &str, failure: &Fail
             EndError::retry(Code::BrokerUnreachable, format!("commit to group {group}: {}", failure.text))
         }
         _ => EndError::retry(Code::CommitFailed, format!("commit to group {group}: {}", failure.text)),
+    }
+}
+
+/// Whose transaction failed, for people.
+#[derive(Debug)]
+pub(crate) struct Transactional {
+    pub id: String,
+    pub group: String,
+    pub brokers: String,
+    /// Topics it writes to.
+    pub topics: Mutex<Vec<String>>,
+}
+
+impl Transactional {
+    pub(crate) fn topics(&self) -> MutexGuard<'_, Vec<String>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error of a transactional producer: of its init, of a record or of a commit.
+pub(crate) fn transaction(of: &Transactional, failure: &Failure) -> EndError {
+    let Transactional { id, group, brokers, .. } = of;
+    let topics = of.topics().join(", ");
+    let topic = topics.as_str();
+    let text = &failure.text;
+    match failure.code {
+        code::FENCED | code::INVALID_PRODUCER_EPOCH | code::PRODUCER_FENCED => EndError::fenced(
+            Code::CommitFailed,
+            format!(
+                "transactional id {id} was initialised by somebody else, or its transaction timed out: {text}"
+            ),
+        ),
+        code::TRANSACTIONAL_ID_AUTHORIZATION => {
+            forbidden("Write", &format!("transactional-id {id}"), brokers, failure)
+        }
+        code::UNSUPPORTED_FEATURE | code::UNSUPPORTED_VERSION => EndError::stop(
+            Code::NoTransactions,
+            format!("the cluster at {brokers} has no transactions ({text}); use `delivery: at-least-once`"),
+        ),
+        code::INVALID_TRANSACTION_TIMEOUT => EndError::stop(
+            Code::NoTransactions,
+            format!(
+                "the cluster at {brokers} refuses the transaction timeout ({text}); give a shorter `commitInterval`, \
+                 or raise the broker's transaction.max.timeout.ms"
+            ),
+        ),
+        code::ILLEGAL_GENERATION
+        | code::UNKNOWN_MEMBER_ID
+        | code::REBALANCE_IN_PROGRESS
+        | code::GROUP_AUTHORIZATION
+        | code::OFFSET_METADATA_TOO_LARGE => committing(group, topic, brokers, failure),
+        c if is_missing(c) => missing(topic, brokers),
+        code::TOPIC_AUTHORIZATION
+        | code::CLUSTER_AUTHORIZATION
+        | code::MSG_SIZE_TOO_LARGE
+        | code::RECORD_LIST_TOO_LARGE
+        | code::INVALID_RECORD => delivery(topic, brokers, failure),
+        c if is_unreachable(c) || matches!(c, code::TRANSPORT | code::TIMED_OUT) => EndError::retry(
+            Code::BrokerUnreachable,
+            format!("no answer from {brokers} for transactional id {id}: {text}"),
+        ),
+        _ => EndError::retry(Code::CommitFailed, format!("the transaction of {id} failed: {text}")),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Kafka as a source, a sink and the place where positions are kept. The only crate that knows the client library.
 //!
 //! The clients of an executor are shared: one consumer per cluster and group, with a queue of its own for every
-//! partition, so that a stalled task stops only itself; one idempotent producer per cluster and way of batching.
+//! partition, so that a stalled task stops only itself; one idempotent producer per cluster and way of batching. Under
+//! exactly-once each task has a transactional producer of its own.
 //! Nothing here waits: answers, records, errors and delivery reports arrive on queues that wake the executor, and what
 //! the library can only do by waiting (a flush, closing a client, questions about topics) has a thread that does.
 //!
@@ -22,12 +23,15 @@ mod native;
 mod offsets;
 mod options;
 mod overheard;
+mod places;
+mod produce;
 mod producer;
 mod requests;
 mod settings;
 mod sink;
 mod source;
 mod token;
+mod transaction;
 
 pub use connector::KafkaFactory;
 pub use options::{Compression, SinkOptions, SourceOptions, Start, brokers_fault, topic_fault};

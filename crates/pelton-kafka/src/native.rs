@@ -43,21 +43,36 @@ impl Failure {
 /// The library's words for a code.
 pub(crate) fn error_text(code: ErrorCode) -> String {
     // `rd_kafka_err2str` takes an enum; the table behind it can be read without making one of an unknown number.
+    let known = descriptions().find(|(number, entry)| *number == code && !entry.desc.is_null());
+    // SAFETY: a static string of the library's.
+    known.map_or_else(|| format!("error {code}"), |(_, entry)| unsafe { text(entry.desc) })
+}
+
+/// The code of a name such as `FENCED_INSTANCE_ID`.
+pub(crate) fn error_code(name: &str) -> Option<ErrorCode> {
+    // SAFETY: static strings of the library's.
+    descriptions().find(|(_, entry)| unsafe { text(entry.name) } == name).map(|(number, _)| number)
+}
+
+/// What the table of the library's errors says beside a code.
+struct Description {
+    name: *const c_char,
+    desc: *const c_char,
+}
+
+fn descriptions() -> impl Iterator<Item = (ErrorCode, Description)> {
     let mut table: *const sys::rd_kafka_err_desc = ptr::null();
     let mut len = 0usize;
     // SAFETY: the call only stores a pointer to a static table and its length.
     unsafe { sys::rd_kafka_get_err_descs(&mut table, &mut len) };
-    for i in 0..len {
+    (0..len).map(move |i| {
         // SAFETY: `i < len`; the code field is read as the integer it is represented by.
         unsafe {
             let entry = table.add(i);
             let number = ptr::addr_of!((*entry).code).cast::<i32>().read();
-            if number == code && !(*entry).desc.is_null() {
-                return text((*entry).desc);
-            }
+            (number, Description { name: (*entry).name, desc: (*entry).desc })
         }
-    }
-    format!("error {code}")
+    })
 }
 
 /// A C string the library owns, copied.
@@ -82,13 +97,17 @@ pub(crate) fn c_text(s: &str) -> CString {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientKind {
     Consumer,
+    /// Says on its queue which records were not stored.
     Producer,
+    /// Says with a commit whether all were stored, and keeps count of requests without an answer.
+    Transactional,
 }
 
 /// An instance of the library: its threads and connections.
 #[derive(Debug)]
 pub(crate) struct Client {
     raw: *mut sys::rd_kafka_t,
+    closes_here: AtomicBool,
     overheard: Arc<Overheard>,
     /// Keeps the login fresh as long as there is a client.
     _link: Arc<Link>,
@@ -111,9 +130,15 @@ impl Client {
         let secrets = link.secrets().map_err(|why| failed(Code::LoginFailed, why))?;
         link.check_files().map_err(|why| failed(Code::TlsFailed, why))?;
         let overheard = Arc::new(Overheard::new(link.shows_certificate()));
-        let conf = Conf::new(properties, &secrets, link).map_err(|why| failed(Code::BadConnection, why))?;
+        let conf =
+            Conf::new(kind, properties, &secrets, link).map_err(|why| failed(Code::BadConnection, why))?;
         // SAFETY: the client keeps `overheard` until it is closed.
-        unsafe { overheard.watch(conf.0, link.checks_certificates()) };
+        unsafe {
+            overheard.watch(conf.0, link.checks_certificates());
+            if kind == ClientKind::Transactional {
+                overheard.watch_requests(conf.0);
+            }
+        }
         let raw = conf.start(kind).map_err(|why| {
             let code = if why.contains("ssl.") { Code::TlsFailed } else { Code::BadConnection };
             failed(code, format!("the Kafka client does not start: {why}"))
@@ -123,7 +148,8 @@ impl Client {
             // SAFETY: a live client of this kind.
             unsafe { sys::rd_kafka_poll_set_consumer(raw) };
         }
-        let client = Arc::new(Client { raw, overheard, _link: link.clone() });
+        let client =
+            Arc::new(Client { raw, closes_here: AtomicBool::new(false), overheard, _link: link.clone() });
         link.login.keep(&client);
         Ok(client)
     }
@@ -142,6 +168,21 @@ impl Client {
         self.raw
     }
 
+    /// Close it on the thread that drops it last: it is gone when that drop returns.
+    pub(crate) fn closes_where_dropped(&self) {
+        self.closes_here.store(true, Ordering::Relaxed);
+    }
+
+    /// Requests of a transaction that ended without an answer.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.overheard.unanswered()
+    }
+
+    /// Why the current transaction can only be aborted.
+    pub(crate) fn transaction_failure(&self) -> Option<Failure> {
+        self.overheard.transaction_failure()
+    }
+
     /// The error after which this client can do nothing more.
     pub(crate) fn fatal_error(&self) -> Option<Failure> {
         let mut why = [0 as c_char; ERROR_TEXT];
@@ -158,6 +199,7 @@ struct Conf(*mut sys::rd_kafka_conf_t);
 
 impl Conf {
     fn new(
+        kind: ClientKind,
         properties: &[(String, String)],
         secrets: &[(&'static str, Revealed)],
         link: &Link,
@@ -171,8 +213,10 @@ impl Conf {
             // What the library says could quote the value.
             conf.set(name, value.expose()).map_err(|_| format!("the client refuses the value of {name}"))?;
         }
-        let mut events =
-            sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_OFFSET_COMMIT;
+        let mut events = sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_OFFSET_COMMIT;
+        if kind == ClientKind::Producer {
+            events |= sys::RD_KAFKA_EVENT_DR;
+        }
         if link.login.is_by_token() {
             // Somebody has to want them; the login's thread is ahead of them.
             events |= sys::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
@@ -199,7 +243,7 @@ impl Conf {
     fn start(mut self, kind: ClientKind) -> Result<*mut sys::rd_kafka_t, String> {
         let native = match kind {
             ClientKind::Consumer => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
-            ClientKind::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+            ClientKind::Producer | ClientKind::Transactional => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
         };
         let mut why = [0 as c_char; ERROR_TEXT];
         // SAFETY: the configuration is taken over on success, and only then.
@@ -241,6 +285,9 @@ impl Drop for Client {
         // Closing joins the client's threads, which takes milliseconds: not on an executor.
         let raw = self.raw;
         let closing = Closing(raw, self.overheard.clone());
+        if self.closes_here.load(Ordering::Relaxed) {
+            return closing.close();
+        }
         let started =
             std::thread::Builder::new().name("kafka-close".into()).spawn(move || closing.close()).is_ok();
         if !started {
@@ -337,7 +384,7 @@ impl Queue {
         unsafe {
             let raw = match kind {
                 ClientKind::Consumer => sys::rd_kafka_queue_get_consumer(client.raw),
-                ClientKind::Producer => sys::rd_kafka_queue_get_main(client.raw),
+                ClientKind::Producer | ClientKind::Transactional => sys::rd_kafka_queue_get_main(client.raw),
             };
             Queue::own(raw, client, wake)
         }

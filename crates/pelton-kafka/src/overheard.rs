@@ -1,16 +1,16 @@
-//! What the client library knows of a failed connection and does not tell with the error: why a broker's certificate was
-//! not accepted, and what was last logged.
+//! What the client library knows and does not tell with an error: why a broker's certificate was not accepted, what was
+//! last logged, which requests of a transaction had no answer.
 
 use crate::{
     errors::code,
-    native::{Failure, text},
+    native::{Failure, error_code, text},
 };
 use rdkafka_sys as sys;
 use std::{
-    ffi::{c_char, c_int, c_void},
+    ffi::{CStr, c_char, c_int, c_void},
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
     },
 };
 
@@ -24,7 +24,16 @@ pub(crate) struct Overheard {
     answered: AtomicBool,
     /// There is no certificate of ours to show.
     shows_nothing: bool,
+    /// Requests of a transaction that ended without an answer.
+    unanswered: AtomicU64,
+    /// Why the current transaction failed, as it was logged.
+    transaction: Mutex<Option<Failure>>,
 }
+
+/// Produce, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn, TxnOffsetCommit: one of these that is still on its way can
+/// reach into a later transaction of the same producer (P7). Apache Kafka's numbers of its requests.
+const OF_TRANSACTIONS: [i16; 5] = [0, 24, 25, 26, 28];
+const INTERCEPTOR: &CStr = c"pelton";
 
 impl Overheard {
     /// `shows_certificate`: the client has a certificate of its own.
@@ -46,6 +55,27 @@ impl Overheard {
         }
     }
 
+    /// Have the library tell of requests that end without an answer. Only its interceptors see all of them: of a
+    /// connection that is cut neither an error nor, the second time within half a minute, a line in the log tells.
+    ///
+    /// # Safety
+    /// As for [`Overheard::watch`].
+    pub(crate) unsafe fn watch_requests(&self, conf: *mut sys::rd_kafka_conf_t) {
+        let own = std::ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the caller's promise; the pointer is only read back by `answered_or_not`.
+        unsafe { sys::rd_kafka_conf_interceptor_add_on_new(conf, INTERCEPTOR.as_ptr(), Some(made), own) };
+    }
+
+    /// Requests of a transaction that ended without an answer, since the client was made.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::Acquire)
+    }
+
+    /// Why the current transaction failed, once it has.
+    pub(crate) fn transaction_failure(&self) -> Option<Failure> {
+        self.transaction.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What [`Overheard::watch`] gave to a client.
     ///
     /// # Safety
@@ -61,6 +91,9 @@ impl Overheard {
             // `[thrd:...]: host:port/bootstrap: why`
             let why = line.split_once("]: ").map_or(line, |(_, why)| why);
             why.clone_into(&mut self.failure.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        if facility == "TXNERR" {
+            *self.transaction.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed_transaction(line));
         }
     }
 
@@ -92,6 +125,66 @@ impl Overheard {
             self.answered.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// What a line about a failed transaction says: the error's name stands in the last brackets that hold one. Pure.
+fn failed_transaction(line: &str) -> Failure {
+    let why = line.split_once("]: ").map_or(line, |(_, why)| why);
+    let why = why.split_once("failed in state ").map_or(why, |(_, rest)| rest);
+    let why = why.split_once(": ").map_or(why, |(_, rest)| rest);
+    let named = why.rsplit('(').find_map(|part| error_code(part.trim_end_matches([')', '.', ' '])));
+    Failure::new(named.unwrap_or(code::STATE), why)
+}
+
+unsafe extern "C" fn made(
+    client: *mut sys::rd_kafka_t,
+    _conf: *const sys::rd_kafka_conf_t,
+    own: *mut c_void,
+    _why: *mut c_char,
+    _why_size: usize,
+) -> sys::rd_kafka_resp_err_t {
+    // The error comes as a number for which the binding may have no name: a newer broker's.
+    type Numbered = unsafe extern "C" fn(
+        *mut sys::rd_kafka_t,
+        c_int,
+        *const c_char,
+        i32,
+        i16,
+        i16,
+        i32,
+        usize,
+        i64,
+        i32,
+        *mut c_void,
+    ) -> sys::rd_kafka_resp_err_t;
+    // SAFETY: the two types differ in that argument alone, an enum that is represented by this integer.
+    let told = unsafe {
+        std::mem::transmute::<Option<Numbered>, sys::rd_kafka_interceptor_f_on_response_received_t>(Some(
+            answered_or_not,
+        ))
+    };
+    // SAFETY: a client that is being made; the pointer is that of `watch_requests`.
+    unsafe { sys::rd_kafka_interceptor_add_on_response_received(client, INTERCEPTOR.as_ptr(), told, own) }
+}
+
+unsafe extern "C" fn answered_or_not(
+    _client: *mut sys::rd_kafka_t,
+    _socket: c_int,
+    _broker: *const c_char,
+    _broker_id: i32,
+    request: i16,
+    _version: i16,
+    _number: i32,
+    _size: usize,
+    _micros: i64,
+    error: i32,
+    own: *mut c_void,
+) -> sys::rd_kafka_resp_err_t {
+    if error != 0 && OF_TRANSACTIONS.contains(&request) {
+        // SAFETY: see `watch_requests`.
+        unsafe { &*own.cast::<Overheard>() }.unanswered.fetch_add(1, Ordering::AcqRel);
+    }
+    sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
 }
 
 /// How a broker of Apache Kafka ends a connection that speaks another protocol than its listener. Pure.

@@ -2,21 +2,21 @@
 
 use crate::{
     alarm::Alarm,
-    consumer::{Topic, take_error},
+    consumer::Topic,
     counts::{Asker, Counts},
     errors::{self, Reachability, code, is_unreachable},
     link::Link,
     native::{Client, ClientKind, Failure, Queue},
+    produce::{self, Produced},
     requests::Requests,
     settings::Properties,
 };
 use pelton_sdk::{EndError, Wake};
-use pelton_types::{Batch, Code, Record};
+use pelton_types::{Batch, Code};
 use rdkafka_sys as sys;
 use std::{
     collections::HashMap,
     ffi::c_void,
-    ptr,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -90,16 +90,6 @@ struct Job {
     client: Arc<Client>,
     number: u64,
     wake: Wake,
-}
-
-/// What became of one record.
-pub(crate) enum Produced {
-    Taken,
-    /// No room now.
-    Full,
-    /// Never.
-    Rejected(String),
-    Failed(EndError),
 }
 
 impl Live {
@@ -334,23 +324,17 @@ impl ProducerState {
                 Produced::Failed(EndError::stop(Code::SinkFailed, format!("topic {topic} is not open"))),
             );
         };
-        let (client, handle) = (self.live.client.raw(), handle.raw());
-        let mut taken = 0;
-        let mut stopped = Produced::Taken;
-        for record in batch.records.get(from..).unwrap_or_default() {
-            match produce_one(client, handle, partition, batch, record, sink) {
-                Ok(()) => taken += 1,
-                Err(failure) => {
-                    stopped = refusal(topic, &self.bootstrap, batch, record, &failure);
-                    if failure.code == code::FATAL {
-                        let fatal = self.live.client.fatal_error().unwrap_or(failure);
-                        self.mark_dirty(sink);
-                        self.replace(&fatal);
-                    }
-                    break;
-                }
+        let (taken, refused) =
+            produce::records(&self.live.client, handle, batch, from, partition, sink as usize as *mut c_void);
+        let stopped = refused.map_or(Produced::Taken, |(record, failure)| {
+            let stopped = produce::refusal(topic, &self.bootstrap, batch, record, &failure);
+            if failure.code == code::FATAL {
+                let fatal = self.live.client.fatal_error().unwrap_or(failure);
+                self.mark_dirty(sink);
+                self.replace(&fatal);
             }
-        }
+            stopped
+        });
         if taken > 0 {
             self.mark_dirty(sink);
         }
@@ -366,94 +350,6 @@ impl ProducerState {
 
 /// `RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING`.
 const PURGE_ALL: i32 = 1 | 2 | 4;
-
-/// What a refused record means. Pure.
-fn refusal(topic: &str, brokers: &str, batch: &Batch, record: &Record, failure: &Failure) -> Produced {
-    match failure.code {
-        code::QUEUE_FULL => Produced::Full,
-        code::MSG_SIZE_TOO_LARGE => {
-            let size = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
-            Produced::Rejected(format!(
-                "too large for topic {topic}: key {} bytes, value {} bytes, headers {} bytes; the client's bound is \
-                 its property message.max.bytes (1000000 unless set)",
-                size(batch.key(record)),
-                size(batch.value(record)),
-                size(batch.get(record.headers)),
-            ))
-        }
-        code::FATAL => Produced::Failed(EndError::retry(
-            Code::SinkFailed,
-            format!("the producer for topic {topic} failed and is made anew: {}", failure.text),
-        )),
-        _ => Produced::Failed(errors::delivery(topic, brokers, failure)),
-    }
-}
-
-fn produce_one(
-    client: *mut sys::rd_kafka_t,
-    topic: *mut sys::rd_kafka_topic_t,
-    partition: i32,
-    batch: &Batch,
-    record: &Record,
-    sink: u64,
-) -> Result<(), Failure> {
-    use sys::rd_kafka_vtype_t as V;
-    let mut arguments = [EMPTY; 8];
-    let mut count = 0;
-    let mut set = |vtype, u| {
-        arguments[count] = sys::rd_kafka_vu_t { vtype, u };
-        count += 1;
-    };
-    set(V::RD_KAFKA_VTYPE_RKT, Value { rkt: topic });
-    set(V::RD_KAFKA_VTYPE_MSGFLAGS, Value { i: sys::RD_KAFKA_MSG_F_COPY });
-    set(V::RD_KAFKA_VTYPE_PARTITION, Value { i32_: partition });
-    set(V::RD_KAFKA_VTYPE_OPAQUE, Value { ptr: sink as usize as *mut c_void });
-    set(V::RD_KAFKA_VTYPE_VALUE, Value { mem: memory(batch.value(record)) });
-    set(V::RD_KAFKA_VTYPE_KEY, Value { mem: memory(batch.key(record)) });
-    if record.timestamp_ms > 0 {
-        set(V::RD_KAFKA_VTYPE_TIMESTAMP, Value { i64_: record.timestamp_ms });
-    }
-    let headers = if record.headers.is_null() { ptr::null_mut() } else { headers(batch, record) };
-    if !headers.is_null() {
-        set(V::RD_KAFKA_VTYPE_HEADERS, Value { headers });
-    }
-    // SAFETY: `count` arguments are filled in; key, value and headers are copied or taken over by the call.
-    let error = unsafe { sys::rd_kafka_produceva(client, arguments.as_ptr(), count) };
-    take_error(error).inspect_err(|_| {
-        if !headers.is_null() {
-            // SAFETY: taken over only on success.
-            unsafe { sys::rd_kafka_headers_destroy(headers) };
-        }
-    })
-}
-
-use sys::rd_kafka_vu_s__bindgen_ty_1 as Value;
-use sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 as Memory;
-
-const EMPTY: sys::rd_kafka_vu_t = sys::rd_kafka_vu_t {
-    vtype: sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_END,
-    u: Value { ptr: ptr::null_mut() },
-};
-
-/// Null stays null; an empty slice has a pointer and no length, which the library keeps apart from null.
-fn memory(bytes: Option<&[u8]>) -> Memory {
-    match bytes {
-        None => Memory { ptr: ptr::null_mut(), size: 0 },
-        Some(bytes) => Memory { ptr: bytes.as_ptr().cast_mut().cast(), size: bytes.len() },
-    }
-}
-
-fn headers(batch: &Batch, record: &Record) -> *mut sys::rd_kafka_headers_t {
-    // SAFETY: a new list, handed to the caller; names and values are copied, lengths are those of live slices.
-    unsafe {
-        let list = sys::rd_kafka_headers_new(4);
-        for (name, value) in batch.headers(record) {
-            let (data, len) = value.map_or((ptr::null(), 0), |v| (v.as_ptr().cast(), v.len() as isize));
-            sys::rd_kafka_header_add(list, name.as_ptr().cast(), name.len() as isize, data, len);
-        }
-        list
-    }
-}
 
 impl Flusher {
     /// A thread that sleeps until there is something to flush.
@@ -510,27 +406,5 @@ impl Drop for Flush {
         // Under the lock, so that the thread is either waiting or about to look.
         drop(self.flusher.job.lock().unwrap_or_else(PoisonError::into_inner));
         self.flusher.changed.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use pelton_types::{Partition, Span};
-
-    #[test]
-    fn a_record_too_large_is_rejected_with_its_sizes_and_a_full_queue_is_not() {
-        let mut batch = Batch::new(Partition::new("in", 0));
-        let key = batch.put(Some(b"k1"));
-        let value = batch.put(Some(b"12345"));
-        let record = Record { key, value, headers: Span::NULL, timestamp_ms: -1, offset: 0 };
-        let refused = |code| refusal("out", "b:1", &batch, &record, &Failure::of(code));
-        assert!(matches!(refused(code::QUEUE_FULL), Produced::Full));
-        let Produced::Rejected(why) = refused(code::MSG_SIZE_TOO_LARGE) else { panic!("not rejected") };
-        assert!(
-            why.starts_with("too large for topic out: key 2 bytes, value 5 bytes, headers 0 bytes"),
-            "{why}"
-        );
-        assert!(matches!(refused(code::UNKNOWN_TOPIC), Produced::Failed(e) if e.code == Code::TopicMissing));
     }
 }

@@ -235,6 +235,50 @@ pub(crate) fn producer(link: &Link, key: &ProducerKey, executor: usize) -> Prope
     all
 }
 
+/// How a task's transactional producer works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TransactionSettings {
+    pub id: String,
+    /// The broker aborts a transaction that is open for longer.
+    pub timeout: Duration,
+    pub linger: Duration,
+    pub in_flight_bytes: usize,
+}
+
+/// A transaction is open from one commit to the next, and while a broker restarts.
+const LEAST_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+
+impl TransactionSettings {
+    /// Each task has a producer of its own, so each gets a small share of what the clients may hold.
+    pub(crate) fn new(id: &str, commit_interval: Duration, queue_bytes: usize) -> TransactionSettings {
+        TransactionSettings {
+            id: id.to_owned(),
+            timeout: LEAST_TRANSACTION_TIMEOUT.max(3 * commit_interval),
+            linger: Duration::from_millis(5),
+            in_flight_bytes: (queue_bytes / 8).clamp(1 << 20, 16 << 20),
+        }
+    }
+}
+
+/// A producer whose records and offsets are committed together.
+pub(crate) fn transactional(link: &Link, how: &TransactionSettings, executor: usize) -> Properties {
+    let mut all = pairs(&[
+        ("transactional.id", &how.id),
+        ("transaction.timeout.ms", &how.timeout.as_millis().to_string()),
+        ("enable.idempotence", "true"),
+        ("acks", "all"),
+        ("partitioner", "murmur2_random"),
+        ("linger.ms", &how.linger.as_millis().to_string()),
+        ("queue.buffering.max.kbytes", &(how.in_flight_bytes / 1024).max(1).to_string()),
+        ("queue.buffering.max.messages", &(how.in_flight_bytes / 64).clamp(10_000, 10_000_000).to_string()),
+        ("batch.num.messages", "10000"),
+    ]);
+    // A record must not wait for longer than its transaction: left to the library, which takes that time.
+    let common = common(link, &format!("{executor}.producer"));
+    all.extend(common.into_iter().filter(|(name, _)| name != "message.timeout.ms"));
+    all
+}
+
 /// A client for questions about topics.
 pub(crate) fn admin(link: &Link) -> Properties {
     common(link, "admin")

@@ -12,7 +12,7 @@ use crate::{
     tap::Tap,
     task::{Step, Task, TaskOptions},
 };
-use pelton_checkpoint::{Delivery, Grant};
+use pelton_checkpoint::Grant;
 use pelton_sdk::{Background, Budget, BuildContext, Registry, Scope, Services, Wake};
 use pelton_types::{Epoch, Incident, Partition, PipelineName, TaskId};
 use std::{
@@ -337,7 +337,7 @@ impl Executor {
                 let options = TaskOptions {
                     budget: self.options.budget,
                     origin: self.options.origin,
-                    delivery: Delivery::AtLeastOnce,
+                    delivery: plan.delivery,
                 };
                 let meter = self.options.metrics.task(&id);
                 let task = Task::new(grant, plan, parts, options, now);

@@ -1,5 +1,6 @@
 //! What a task runs: one stage of a pipeline, resolved and checked.
 
+use pelton_checkpoint::Delivery;
 use pelton_sdk::Registry;
 use pelton_types::PipelineName;
 use serde_json::Value;
@@ -63,6 +64,8 @@ pub struct StagePlan {
     pub pipeline: PipelineName,
     /// The revision.
     pub revision: u64,
+    /// What is promised about outputs.
+    pub delivery: Delivery,
     /// Time between commits.
     pub commit_interval: Duration,
     /// Sources.

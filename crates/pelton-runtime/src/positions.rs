@@ -1,11 +1,12 @@
 //! The committed positions of a task, over all its sources.
 //!
 //! Each source keeps its positions in its own place; the task reads and commits them together. A commit is done when
-//! every source's part is; a failure of any part fails the whole, and the machine tries the whole again.
+//! every source's part is; a failure of any part fails the whole, and the machine tries the whole again. Under
+//! exactly-once the task's producer commits all of them in its transaction.
 
 use crate::{setup::SourceSlot, trouble};
 use pelton_checkpoint::{Committed, Event, Positions};
-use pelton_sdk::EndError;
+use pelton_sdk::{EndError, ErrorKind, Producer};
 use pelton_types::Incident;
 use std::task::Poll;
 
@@ -16,12 +17,22 @@ enum Purpose {
     Work,
 }
 
+/// Who commits positions.
+pub enum Committer<'a> {
+    /// Each source's own place.
+    Sources(&'a mut [SourceSlot]),
+    /// The task's producer, in its transaction.
+    Producer(&'a mut dyn Producer),
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct PositionStore {
     reading: bool,
     read: Vec<Committed>,
     committing: Option<(Purpose, Positions)>,
+    /// The producer commits.
+    transactional: bool,
     failed: Option<(EndError, Incident)>,
     last_committed: Positions,
 }
@@ -38,26 +49,37 @@ impl PositionStore {
     }
 
     /// Commit where the task starts, so that it is ours.
-    pub fn start_claim(&mut self, sources: &mut [SourceSlot], positions: Positions, metadata: &str) {
-        self.start(sources, Purpose::Claim, positions, metadata);
+    pub fn start_claim(&mut self, by: Committer<'_>, positions: Positions, metadata: &str) {
+        self.start(by, Purpose::Claim, positions, metadata);
     }
 
     /// Commit a cut.
-    pub fn start_commit(&mut self, sources: &mut [SourceSlot], positions: Positions, metadata: &str) {
-        self.start(sources, Purpose::Work, positions, metadata);
+    pub fn start_commit(&mut self, by: Committer<'_>, positions: Positions, metadata: &str) {
+        self.start(by, Purpose::Work, positions, metadata);
     }
 
-    fn start(&mut self, sources: &mut [SourceSlot], purpose: Purpose, positions: Positions, metadata: &str) {
-        for slot in sources {
-            let own: Positions =
-                positions.iter().filter(|(p, _)| slot.spec.partitions.contains(p)).cloned().collect();
-            slot.commit_pending = !own.is_empty();
-            if slot.commit_pending {
-                slot.offsets.start_commit(&own, metadata);
+    fn start(&mut self, by: Committer<'_>, purpose: Purpose, positions: Positions, metadata: &str) {
+        self.transactional = matches!(by, Committer::Producer(_));
+        match by {
+            Committer::Producer(producer) => producer.start_commit(&positions, metadata),
+            Committer::Sources(sources) => {
+                for slot in sources {
+                    let own: Positions =
+                        positions.iter().filter(|(p, _)| slot.spec.partitions.contains(p)).cloned().collect();
+                    slot.commit_pending = !own.is_empty();
+                    if slot.commit_pending {
+                        slot.offsets.start_commit(&own, metadata);
+                    }
+                }
             }
         }
         self.failed = None;
         self.committing = Some((purpose, positions));
+    }
+
+    /// Nobody waits for the commit under way any more.
+    pub fn forget_commit(&mut self) {
+        self.committing = None;
     }
 
     /// The last positions whose commit is known to have succeeded.
@@ -71,8 +93,16 @@ impl PositionStore {
     }
 
     /// An answer, when one is complete.
-    pub fn poll(&mut self, sources: &mut [SourceSlot]) -> Option<Event> {
-        self.poll_commit(sources).or_else(|| self.poll_read(sources))
+    pub fn poll(
+        &mut self,
+        sources: &mut [SourceSlot],
+        producer: Option<&mut (dyn Producer + 'static)>,
+    ) -> Option<Event> {
+        let committed = match producer.filter(|_| self.transactional) {
+            Some(producer) => self.poll_transaction(producer),
+            None => self.poll_commit(sources),
+        };
+        committed.or_else(|| self.poll_read(sources))
     }
 
     fn poll_read(&mut self, sources: &mut [SourceSlot]) -> Option<Event> {
@@ -127,23 +157,39 @@ impl PositionStore {
         if sources.iter().any(|slot| slot.commit_pending) {
             return None;
         }
+        self.ended(true)
+    }
+
+    fn poll_transaction(&mut self, producer: &mut dyn Producer) -> Option<Event> {
+        self.committing.as_ref()?;
+        let clean = match producer.poll_commit() {
+            Poll::Pending => return None,
+            Poll::Ready(Ok(clean)) => clean,
+            Poll::Ready(Err(e)) => {
+                let incident = trouble::of_end(&e, "the transaction");
+                tracing::warn!(code = %incident.code, "{incident}");
+                self.failed = Some((e, incident));
+                false
+            }
+        };
+        self.ended(clean)
+    }
+
+    /// What the end of a commit is to the machine.
+    fn ended(&mut self, clean: bool) -> Option<Event> {
         let (purpose, positions) = self.committing.take()?;
-        Some(match (&self.failed, purpose) {
-            (None, purpose) => {
-                self.last_committed = positions;
-                match purpose {
-                    Purpose::Claim => Event::ClaimDone { clean: true },
-                    Purpose::Work => Event::CommitDone { clean: true },
-                }
-            }
-            (Some((e, _)), Purpose::Claim) if e.kind == pelton_sdk::ErrorKind::Fenced => Event::ClaimFenced,
-            (Some((e, _)), Purpose::Work) if e.kind == pelton_sdk::ErrorKind::Fenced => Event::CommitFenced,
-            (Some((e, incident)), Purpose::Claim) => {
-                Event::ClaimFailed(trouble::failure(e, incident.clone()))
-            }
-            (Some((e, incident)), Purpose::Work) => {
-                Event::CommitFailed(trouble::failure(e, incident.clone()))
-            }
+        let Some((e, incident)) = &self.failed else {
+            self.last_committed = positions;
+            return Some(match purpose {
+                Purpose::Claim => Event::ClaimDone { clean },
+                Purpose::Work => Event::CommitDone { clean },
+            });
+        };
+        Some(match (e.kind, purpose) {
+            (ErrorKind::Fenced, Purpose::Claim) => Event::ClaimFenced,
+            (ErrorKind::Fenced, Purpose::Work) => Event::CommitFenced,
+            (_, Purpose::Claim) => Event::ClaimFailed(trouble::failure(e, incident.clone())),
+            (_, Purpose::Work) => Event::CommitFailed(trouble::failure(e, incident.clone())),
         })
     }
 }

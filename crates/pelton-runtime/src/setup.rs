@@ -1,15 +1,19 @@
 //! Making the parts of a task.
 
 use crate::{
-    chain::Chain, executor::AssignedPartitions, outputs::OutputQueue, plan::StagePlan,
-    positions::PositionStore, trouble,
+    chain::Chain,
+    executor::AssignedPartitions,
+    outputs::OutputQueue,
+    plan::{SinkPlan, StagePlan},
+    positions::PositionStore,
+    trouble,
 };
-use pelton_sdk::{BuildContext, Connector, EndError, Offsets, Registry, Scope, SinkSpec, Source, SourceSpec};
+use pelton_checkpoint::Delivery;
+use pelton_sdk::{
+    BuildContext, Connector, Offsets, Producer, ProducerSpec, Registry, Scope, SinkSpec, Source, SourceSpec,
+};
 use pelton_types::{Code, Incident, TaskId};
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    task::Poll,
-};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// A source of a task, with the place its positions are kept.
 pub struct SourceSlot {
@@ -27,18 +31,6 @@ pub struct SourceSlot {
     pub(crate) commit_pending: bool,
 }
 
-/// The transactional producer of a task, behind its sinks and its place for offsets: under exactly-once a commit of
-/// offsets ends the transaction that what the sinks were given since the last one is in. Calls return at once.
-pub trait Producer: Send {
-    /// Make a new producer and initialise it, which fences the one before. `throw_away`: a second one of the same id
-    /// first, because a transaction of it may be open.
-    fn start_init(&mut self, throw_away: bool);
-    /// Ready when it may be used.
-    fn poll_init(&mut self) -> Poll<Result<(), EndError>>;
-    /// Drop it, whatever its state: nothing it was given since the last commit may become visible.
-    fn discard(&mut self);
-}
-
 /// Everything a task is made of.
 pub struct Parts {
     pub(crate) sources: Vec<SourceSlot>,
@@ -50,16 +42,10 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// With a transactional producer, for exactly-once.
-    #[must_use]
-    pub fn transactional(mut self, producer: Box<dyn Producer>) -> Self {
-        self.producer = Some(producer);
-        self
-    }
-
     /// Connect the sources ahead of the grant.
     pub fn warm(&mut self) {
         self.sources.iter_mut().for_each(|slot| slot.source.warm());
+        self.producer.iter_mut().for_each(|producer| producer.warm());
     }
 }
 
@@ -119,34 +105,42 @@ impl Workshop {
                 commit_pending: false,
             });
         }
-        let mut outputs = Vec::new();
-        for sink in &plan.sinks {
-            outputs.push(self.output(task, &sink.name, &sink.connector, &sink.options)?);
+        let mut producer = self.producer(task, plan)?;
+        let mut output = |sink: &SinkPlan| self.output(task, sink, producer.as_deref_mut());
+        let outputs = plan.sinks.iter().map(&mut output).collect::<Result<_, _>>()?;
+        let dead_letters = plan.dead_letter.as_ref().map(&mut output).transpose()?;
+        Ok(Parts { sources, chain, outputs, dead_letters, positions: PositionStore::default(), producer })
+    }
+
+    /// Under exactly-once all ends are of one kind and one cluster: the definition was checked for it.
+    fn producer(&mut self, task: &TaskId, plan: &StagePlan) -> Result<Option<Box<dyn Producer>>, Incident> {
+        if plan.delivery == Delivery::AtLeastOnce {
+            return Ok(None);
         }
-        let dead_letters = match &plan.dead_letter {
-            Some(sink) => Some(self.output(task, &sink.name, &sink.connector, &sink.options)?),
-            None => None,
+        let of_source = plan.sources.iter().map(|s| (&s.name, &s.connector, &s.options));
+        let of_sink = plan.sinks.iter().map(|s| (&s.name, &s.connector, &s.options));
+        let Some((name, connector, options)) = of_sink.chain(of_source).next() else { return Ok(None) };
+        let spec = ProducerSpec {
+            task: task.clone(),
+            options: options.clone(),
+            commit_interval: plan.commit_interval,
         };
-        Ok(Parts {
-            sources,
-            chain,
-            outputs,
-            dead_letters,
-            positions: PositionStore::default(),
-            producer: None,
-        })
+        let producer = self.connector(connector)?.producer(&spec);
+        producer.map(Some).map_err(|e| trouble::of_end(&e, name))
     }
 
     fn output(
         &mut self,
         task: &TaskId,
-        name: &str,
-        connector: &str,
-        options: &serde_json::Value,
+        plan: &SinkPlan,
+        producer: Option<&mut (dyn Producer + 'static)>,
     ) -> Result<OutputQueue, Incident> {
-        let spec = SinkSpec { task: task.clone(), name: name.to_owned(), options: options.clone() };
-        let sink = self.connector(connector)?.sink(&spec).map_err(|e| trouble::of_end(&e, name))?;
-        Ok(OutputQueue::new(name, sink))
+        let spec = SinkSpec { task: task.clone(), name: plan.name.clone(), options: plan.options.clone() };
+        let sink = match producer {
+            Some(producer) => producer.sink(&spec),
+            None => self.connector(&plan.connector)?.sink(&spec),
+        };
+        Ok(OutputQueue::new(&plan.name, sink.map_err(|e| trouble::of_end(&e, &plan.name))?))
     }
 
     fn connector(&mut self, name: &str) -> Result<&mut Box<dyn Connector>, Incident> {

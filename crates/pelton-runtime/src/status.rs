@@ -3,7 +3,10 @@
 use pelton_checkpoint::Positions;
 use pelton_sdk::Lag;
 use pelton_types::{Account, Epoch, Incident, TaskId};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// Where a task is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub struct Progress {
     pub commits_failed: u64,
     /// Durations of commits, seconds.
     pub commit_seconds: Vec<f64>,
+    /// Transactional producers discarded, by cause.
+    pub discards: BTreeMap<&'static str, u64>,
     /// A sink or an operator has no room.
     pub blocked: bool,
     /// How long the commits of a partition stand still, because its next record is held; zero when none does.

@@ -6,6 +6,7 @@
 mod answers;
 mod cut;
 mod report;
+mod transaction;
 mod work;
 
 use crate::{
@@ -13,18 +14,19 @@ use crate::{
     outputs::OutputQueue,
     plan::StagePlan,
     positions::PositionStore,
-    setup::{Parts, Producer, SourceSlot},
+    setup::{Parts, SourceSlot},
     status::Progress,
     trouble,
 };
 use pelton_checkpoint::{Action, Delivery, Event, Failure, Grant, Machine, Phase, Positions};
-use pelton_sdk::{Budget, Lag};
+use pelton_sdk::{Budget, Lag, Producer};
 use pelton_types::{Account, Incident};
 use std::{
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
+use transaction::Doubt;
 
 /// How long the coordinator may take to confirm an epoch; the claim, not the answer, makes it safe.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
@@ -82,6 +84,8 @@ pub struct Task {
     dead_letters: Option<OutputQueue>,
     positions: PositionStore,
     producer: Option<Box<dyn Producer>>,
+    /// What the machine was told last: why a producer is discarded.
+    doubt: Doubt,
 
     actions: VecDeque<Action>,
     reading: bool,
@@ -115,6 +119,8 @@ pub struct Task {
     commits: u64,
     progress: Progress,
     incident: Option<Incident>,
+    /// How it ends once its producer is closed.
+    closing: Option<Outcome>,
     outcome: Option<Outcome>,
     /// Where it stood when it ended, for its last words.
     last_lag: Vec<Lag>,
@@ -143,6 +149,7 @@ impl Task {
             dead_letters,
             positions,
             producer,
+            doubt: Doubt::default(),
             actions: actions.into(),
             reading: false,
             working: false,
@@ -168,6 +175,7 @@ impl Task {
             commits: 0,
             progress: Progress::default(),
             incident: None,
+            closing: None,
             outcome: None,
             last_lag: Vec::new(),
             plan,
@@ -234,6 +242,7 @@ impl Task {
     /// Do what can be done now.
     pub fn step(&mut self, now: Instant) -> Step {
         let mut progressed = self.act(now);
+        progressed |= self.poll_closing();
         self.check_times(now);
         progressed |= self.poll_positions();
         progressed |= self.poll_producer();
@@ -249,6 +258,7 @@ impl Task {
     }
 
     fn tell(&mut self, event: Event) {
+        self.doubt.note(&event);
         let actions = self.machine.on(event);
         self.actions.extend(actions);
     }
@@ -271,11 +281,13 @@ impl Task {
             }
             Action::ReadCommitted => self.positions.start_read(&mut self.sources),
             Action::Claim { positions, stamp } => {
-                self.positions.start_claim(&mut self.sources, positions, &stamp.to_string());
+                let (store, by) = self.committer();
+                store.start_claim(by, positions, &stamp.to_string());
             }
             Action::Commit { positions, stamp } => {
                 self.progress.commit_started = Some(now);
-                self.positions.start_commit(&mut self.sources, positions, &stamp.to_string());
+                let (store, by) = self.committer();
+                store.start_commit(by, positions, &stamp.to_string());
             }
             Action::StartWork { positions } => self.start_work(positions, now),
             Action::Rewind { positions } => {
@@ -302,11 +314,7 @@ impl Task {
                 }
                 None => self.tell(Event::InitFailed(Failure::Stop(trouble::no_transactions()))),
             },
-            Action::DiscardProducer => {
-                self.initialising = false;
-                self.outlet_open = false;
-                self.producer.iter_mut().for_each(|producer| producer.discard());
-            }
+            Action::DiscardProducer => self.discard_producer(),
             Action::Release { positions } => {
                 if !positions.is_empty() {
                     self.committed = positions;
@@ -377,7 +385,7 @@ impl Task {
         self.last_lag = self.sources.iter_mut().flat_map(|slot| slot.source.lag()).collect();
         self.pause_work();
         self.actions.clear();
-        self.outcome = Some(outcome);
+        self.close_producer(outcome);
     }
 
     fn all_outputs(&mut self) -> impl Iterator<Item = &mut OutputQueue> {

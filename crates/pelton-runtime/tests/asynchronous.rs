@@ -195,6 +195,7 @@ impl Run {
             options: json!(word),
             inputs: vec![input],
         };
+        plan.delivery = delivery;
         plan.operators =
             vec![calls("first", Input::Source(0)), calls("second", Input::Operator { index: 0, port: 0 })];
         plan.sinks[0].inputs = vec![Input::Operator { index: 1, port: 0 }];
@@ -222,10 +223,7 @@ impl Run {
         self.queue.with(|shelf| (shelf.fail_flushes, shelf.fail_commits, shelf.sink_room) = (0, 0, None));
         let sources = BTreeMap::from([("in".to_owned(), self.partitions.clone())]);
         let own = AssignedPartitions { sources, tasks: 1 };
-        let mut parts = self.workshop.make(&task(), &self.plan, &own).unwrap();
-        if self.delivery == Delivery::ExactlyOnce {
-            parts = parts.transactional(Box::new(QueueProducer(self.queue.clone())));
-        }
+        let parts = self.workshop.make(&task(), &self.plan, &own).unwrap();
         let grant = Grant {
             task: task(),
             epoch: self.epoch,

@@ -3,7 +3,7 @@
 use crate::{EndError, OptionError, Wake};
 use pelton_types::{Batch, Code, Offset, Partition, TaskId};
 use serde_json::Value;
-use std::{future::Future, pin::Pin, sync::Arc, task::Poll};
+use std::{future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 /// How much a poll may return.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +104,34 @@ pub trait Offsets: Send {
     fn poll_commit(&mut self) -> Poll<Result<(), EndError>>;
 }
 
+/// The transactional producer of one task, under exactly-once: what its sinks took since the last commit and the
+/// positions of a commit become durable together, or not at all. Calls return at once; poll again after a wake-up.
+///
+/// Whoever holds it initialises it first, and again after it was discarded. An error of a commit says nothing about
+/// its outcome: discard, initialise, and read what is committed.
+pub trait Producer: Send {
+    /// A sink whose records go into the transaction. A flush of it is part of the commit.
+    fn sink(&mut self, spec: &SinkSpec) -> Result<Box<dyn Sink>, EndError>;
+    /// Connect ahead of the grant, so that `start_init` is fast.
+    fn warm(&mut self) {}
+    /// Make a new producer and initialise it, which fences the one before, whoever has it. `throw_away`: a second one
+    /// of the same id first, because a transaction of it may be open.
+    fn start_init(&mut self, throw_away: bool);
+    /// Ready when it may be used.
+    fn poll_init(&mut self) -> Poll<Result<(), EndError>>;
+    /// Commit the transaction with these positions, all with the same text. Sinks take nothing until it is over.
+    fn start_commit(&mut self, positions: &[(Partition, Offset)], metadata: &str);
+    /// Ready when the commit is durable; `true`: no request went unanswered since the init, so that none can still be
+    /// on its way (P7).
+    fn poll_commit(&mut self) -> Poll<Result<bool, EndError>>;
+    /// Drop it, whatever its state: nothing it was given since the last commit may become visible.
+    fn discard(&mut self);
+    /// Let go for good: abort what is open, so that readers do not wait for it.
+    fn start_close(&mut self);
+    /// Ready when that is done, or takes too long.
+    fn poll_close(&mut self) -> Poll<()>;
+}
+
 /// What a connector needs of the executor it serves.
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -139,6 +167,17 @@ pub struct SinkSpec {
     pub options: Value,
 }
 
+/// What a transactional producer is made from.
+#[derive(Clone, Debug)]
+pub struct ProducerSpec {
+    /// The task it belongs to.
+    pub task: TaskId,
+    /// The options of one of the task's ends; they name the cluster of all.
+    pub options: Value,
+    /// Time between commits: a transaction is open for as long.
+    pub commit_interval: Duration,
+}
+
 /// One executor's connections to one kind of queue; shares clients between the tasks of the executor.
 pub trait Connector: Send {
     /// A source for a task. Returns at once; trouble with the queue shows when it is polled.
@@ -147,6 +186,13 @@ pub trait Connector: Send {
     fn sink(&mut self, spec: &SinkSpec) -> Result<Box<dyn Sink>, EndError>;
     /// Where the positions of a source are kept.
     fn offsets(&mut self, spec: &SourceSpec) -> Result<Box<dyn Offsets>, EndError>;
+    /// The transactional producer of a task.
+    fn producer(&mut self, spec: &ProducerSpec) -> Result<Box<dyn Producer>, EndError> {
+        let task = &spec.task;
+        let text =
+            format!("task {task}: this kind of queue has no transactions; use `delivery: at-least-once`");
+        Err(EndError::stop(Code::BadPipeline, text))
+    }
 }
 
 /// What the planner must know of a source.

@@ -31,6 +31,10 @@ impl EndError {
     pub fn retry(code: Code, message: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Retry, code, message: message.into() }
     }
+    /// Somebody else took over.
+    pub fn fenced(code: Code, message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Fenced, code, message: message.into() }
+    }
     /// Somebody must act.
     pub fn stop(code: Code, message: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Stop, code, message: message.into() }

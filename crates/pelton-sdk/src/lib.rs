@@ -30,8 +30,8 @@ pub use background::Background;
 pub use collector::{Collector, Failed};
 pub use connection::{Connection, Revealed, Secret};
 pub use ends::{
-    BoxFuture, Budget, Committed, Connector, ConnectorFactory, Lag, Offsets, Polled, Pushed, Scope, Sink,
-    SinkSpec, Source, SourceShape, SourceSpec, TopicCatalog,
+    BoxFuture, Budget, Committed, Connector, ConnectorFactory, Lag, Offsets, Polled, Producer, ProducerSpec,
+    Pushed, Scope, Sink, SinkSpec, Source, SourceShape, SourceSpec, TopicCatalog,
 };
 pub use error::{EndError, ErrorKind, OptionError};
 pub use operator::{BuildContext, Operator, OperatorFactory, OperatorShape, Services, parse_options};

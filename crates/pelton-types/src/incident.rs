@@ -56,6 +56,8 @@ codes! {
     ForeignOffsets = 301, "the committed offsets are not ours";
     /// The retired generation was never closed.
     OldGeneration = 302, "offsets of an older generation were never retired";
+    /// The cluster has no transactions, or not such as exactly-once needs.
+    NoTransactions = 303, "the cluster cannot do these transactions";
     /// No worker has room.
     Unassigned = 401, "tasks wait for a worker";
     /// Two workers claim one task's epoch.

@@ -2,12 +2,19 @@
 
 use crate::{host::Host, plan::stage_plan};
 use pelton_checkpoint::Grant;
-use pelton_config::Document;
+use pelton_config::{Delivery, Document};
 use pelton_runtime::{ExecutorEvent, TaskSnapshot, TaskState, executor::AssignedPartitions};
 use pelton_sdk::{BuildContext, EndError, Registry};
 use pelton_types::{Code, Incident, Partition, TaskId};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::sync::mpsc;
+
+/// Tasks of a pipeline that says nothing of them, under exactly-once; as under a coordinator.
+const MOST_TASKS: usize = 8;
 
 /// What could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +58,13 @@ impl Local {
             stage_plan(document, 1, registry, context).map_err(|p| LocalError::Refused(p.join("\n")))?;
         let shards = shards(document, registry).await?;
         let count = shards.values().flatten().map(|p| p.index + 1).max().unwrap_or(1) as usize;
-        let tasks = document.spec.tasks.map_or(self.host.executors(), |n| n as usize).clamp(1, count);
+        let most = match document.spec.delivery {
+            Delivery::AtLeastOnce => self.host.executors(),
+            // The map from shards to tasks must not hang on the machine: each task's producer fences its predecessor.
+            Delivery::ExactlyOnce => MOST_TASKS,
+        };
+        let tasks = document.spec.tasks.map_or(most, |n| n as usize).clamp(1, count);
+        let epoch = epoch(SystemTime::now());
         let plan = Arc::new(plan);
         for index in 0..tasks {
             let sources: BTreeMap<String, Vec<Partition>> = shards
@@ -65,8 +78,9 @@ impl Local {
                 .collect();
             let task = TaskId {
                 pipeline: document.name(),
-                // Alone, the name is the identity: the next run goes on where this one stopped.
-                uuid: "local".into(),
+                // Alone, the name is the identity: the next run goes on where this one stopped. Under exactly-once
+                // one with another map of tasks would not be fenced by it, and is refused as somebody else's.
+                uuid: format!("local.{}.{tasks}.{count}", document.metadata.name),
                 stage: 0,
                 generation: 1,
                 index: index as u32,
@@ -74,8 +88,7 @@ impl Local {
             self.tasks.insert(task.clone(), None);
             let partitions = sources.values().flatten().cloned().collect();
             let own = AssignedPartitions { sources, tasks: tasks as u32 };
-            // No coordinator hands out epochs; the offsets' own owner is whoever runs.
-            let grant = Grant { task, epoch: 1, term: 1, virgin: true, partitions };
+            let grant = Grant { task, epoch, term: 1, virgin: true, partitions };
             self.host.start(grant, plan.clone(), own);
         }
         Ok(())
@@ -132,6 +145,12 @@ impl Local {
     pub fn stop(self) {
         self.host.stop();
     }
+}
+
+/// No coordinator hands out epochs: the run that was started last is the owner. Milliseconds since 1970.
+fn epoch(now: SystemTime) -> u64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// A queue that does not say what it has.

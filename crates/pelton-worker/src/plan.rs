@@ -1,7 +1,7 @@
 //! From a checked definition to what a task runs.
 
 use pelton_config::{
-    DECODE, Document, ENCODE, PipelineSpec, SourceDef,
+    DECODE, Delivery, Document, ENCODE, PipelineSpec, SourceDef,
     chain::{self, Graph, Output},
 };
 use pelton_runtime::plan::{Input, OperatorPlan, SinkPlan, SourcePlan, StagePlan};
@@ -27,6 +27,10 @@ pub fn stage_plan(
     let mut plan = StagePlan {
         pipeline: document.name(),
         revision,
+        delivery: match spec.delivery {
+            Delivery::AtLeastOnce => pelton_checkpoint::Delivery::AtLeastOnce,
+            Delivery::ExactlyOnce => pelton_checkpoint::Delivery::ExactlyOnce,
+        },
         commit_interval: spec.commit_interval,
         sources: Vec::new(),
         operators: Vec::new(),

@@ -4,8 +4,8 @@
 use pelton_broker::server::{self, Running};
 use pelton_kafka::{KafkaFactory, KafkaOptions};
 use pelton_sdk::{
-    Budget, Committed, Connector, ConnectorFactory, EndError, Offsets, Polled, Scope, Sink, SinkSpec, Source,
-    SourceSpec, Wake,
+    Budget, Committed, Connector, ConnectorFactory, EndError, Offsets, Polled, Producer, ProducerSpec, Scope,
+    Sink, SinkSpec, Source, SourceSpec, Wake,
 };
 use pelton_types::{Batch, Header, Partition, PipelineName, Record, Span, TaskId};
 use serde_json::json;
@@ -135,7 +135,7 @@ impl Executor {
     fn task(&self) -> TaskId {
         TaskId {
             pipeline: PipelineName::new("test", &self.pipeline),
-            uuid: "0".into(),
+            uuid: self.pipeline.clone(),
             stage: 0,
             generation: 1,
             index: 0,
@@ -179,6 +179,18 @@ impl Executor {
     pub fn offsets(&mut self, topic: &str, start: &str) -> Box<dyn Offsets> {
         let spec = self.source_spec(topic, [0], start);
         self.connector.offsets(&spec).unwrap()
+    }
+
+    /// The task's transactional producer; needs a source or offsets of the task.
+    pub fn producer(&mut self) -> Box<dyn Producer> {
+        let commit_interval = Duration::from_secs(1);
+        self.connector
+            .producer(&ProducerSpec { task: self.task(), options: json!({}), commit_interval })
+            .unwrap()
+    }
+
+    pub fn sink_spec(&self, topic: &str) -> SinkSpec {
+        SinkSpec { task: self.task(), name: "out".into(), options: json!({ "topic": topic }) }
     }
 
     pub fn sink(&mut self, topic: &str) -> Box<dyn Sink> {

@@ -135,6 +135,7 @@ fn plan(operators: &[(&str, serde_json::Value)], ports: usize) -> StagePlan {
     StagePlan {
         pipeline: PipelineName::new("bench", "chain"),
         revision: 1,
+        delivery: pelton_checkpoint::Delivery::AtLeastOnce,
         commit_interval: Duration::from_secs(1),
         sources: vec![source],
         operators: operators

@@ -25,7 +25,9 @@ impl Task {
 
     /// Answers of the places where positions are kept.
     pub(super) fn poll_positions(&mut self) -> bool {
-        let Some(event) = self.positions.poll(&mut self.sources) else { return false };
+        let Some(event) = self.positions.poll(&mut self.sources, self.producer.as_deref_mut()) else {
+            return false;
+        };
         match &event {
             Event::CommitDone { .. } => self.note_commit(true),
             Event::CommitFailed(_) => self.note_commit(false),

@@ -3,18 +3,17 @@
 // The exemption of tests is for functions marked `#[test]`; these are called by them.
 #![allow(clippy::unwrap_used)]
 
-use pelton_checkpoint::Grant;
+use pelton_checkpoint::{Delivery, Grant};
 use pelton_runtime::{
     Board, Command, Executor, ExecutorEvent, ExecutorHandle, ExecutorOptions, Metrics, StagePlan, Step,
     TaskSnapshot, TaskState,
     executor::AssignedPartitions,
     plan::{Input, OperatorPlan, SinkPlan, SourcePlan},
-    setup::Producer,
 };
 use pelton_sdk::{
     Budget, BuildContext, Collector, Committed, Connector, ConnectorFactory, EndError, Lag, Offsets,
-    Operator, OperatorFactory, OperatorShape, OptionError, Polled, Pushed, Registry, Scope, Sink, SinkSpec,
-    Source, SourceShape, SourceSpec, TopicCatalog, Wake,
+    Operator, OperatorFactory, OperatorShape, OptionError, Polled, Producer, ProducerSpec, Pushed, Registry,
+    Scope, Sink, SinkSpec, Source, SourceShape, SourceSpec, TopicCatalog, Wake,
 };
 use pelton_types::{Batch, Code, Offset, Partition, PipelineName, Record, Span, TaskId};
 use serde_json::Value;
@@ -65,9 +64,27 @@ impl Shelf {
 }
 
 /// The producer of a transactional shelf.
-pub struct QueueProducer(pub Queue);
+pub struct QueueProducer {
+    queue: Queue,
+    offsets: QueueOffsets,
+}
 
 impl Producer for QueueProducer {
+    fn sink(&mut self, spec: &SinkSpec) -> Result<Box<dyn Sink>, EndError> {
+        QueueConnector(self.queue.clone()).sink(spec)
+    }
+    fn start_commit(&mut self, positions: &[(Partition, Offset)], metadata: &str) {
+        self.offsets.start_commit(positions, metadata);
+    }
+    fn poll_commit(&mut self) -> Poll<Result<bool, EndError>> {
+        self.offsets.poll_commit().map_ok(|()| true)
+    }
+    fn start_close(&mut self) {
+        self.discard();
+    }
+    fn poll_close(&mut self) -> Poll<()> {
+        Poll::Ready(())
+    }
     fn start_init(&mut self, _: bool) {
         self.discard();
     }
@@ -75,7 +92,8 @@ impl Producer for QueueProducer {
         Poll::Ready(Ok(()))
     }
     fn discard(&mut self) {
-        self.0.with(|shelf| {
+        self.offsets.commit = None;
+        self.queue.with(|shelf| {
             shelf.open_out.clear();
             shelf.open_letters.clear();
             shelf.producers += 1;
@@ -294,6 +312,10 @@ impl Connector for QueueConnector {
     fn offsets(&mut self, _: &SourceSpec) -> Result<Box<dyn Offsets>, EndError> {
         Ok(Box::new(QueueOffsets { queue: self.0.clone(), read: vec![], commit: None }))
     }
+    fn producer(&mut self, _: &ProducerSpec) -> Result<Box<dyn Producer>, EndError> {
+        let offsets = QueueOffsets { queue: self.0.clone(), read: vec![], commit: None };
+        Ok(Box::new(QueueProducer { queue: self.0.clone(), offsets }))
+    }
 }
 
 pub struct QueueFactory(pub Queue);
@@ -419,6 +441,7 @@ pub fn plan(operator: &str, dead_letters: bool) -> StagePlan {
     StagePlan {
         pipeline: PipelineName::new("default", "p"),
         revision: 1,
+        delivery: Delivery::AtLeastOnce,
         commit_interval: INTERVAL,
         sources: vec![SourcePlan { name: "in".into(), connector: "queue".into(), options: Value::Null }],
         operators: vec![OperatorPlan {

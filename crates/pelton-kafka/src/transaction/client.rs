@@ -1,0 +1,178 @@
+//! A transactional producer as the library has it: calls that wait, for the commit thread of a task.
+
+use crate::{
+    consumer::Topic,
+    errors::code,
+    link::Link,
+    native::{Client, ClientKind, Failure, Queue, c_text, text},
+    options::Compression,
+    requests::PartitionList,
+    settings::Properties,
+};
+use pelton_sdk::{EndError, Wake};
+use pelton_types::{Offset, Partition};
+use rdkafka_sys as sys;
+use std::{
+    collections::HashMap,
+    ffi::c_char,
+    ptr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// No limit: with one the library's state and the broker's may part ways.
+const NEVER: i32 = -1;
+/// How long a question for a topic's leaders may take.
+const CONNECT_MS: i32 = 3_000;
+/// How long offsets are offered to the transaction.
+const OFFSETS_WITHIN: Duration = Duration::from_secs(30);
+
+/// One client, initialised or not. Dropping it closes it before the drop returns, and aborts nothing.
+pub(super) struct TransactionalClient {
+    // Topics and queues go before the client they belong to; each holds a reference anyway.
+    topics: HashMap<String, Topic>,
+    pub main: Queue,
+    pub client: Arc<Client>,
+    /// Records were taken since the last commit.
+    pub dirty: bool,
+}
+
+/// An error of a call, and whether the same call may succeed later.
+struct Refused {
+    failure: Failure,
+    retriable: bool,
+}
+
+impl TransactionalClient {
+    pub(super) fn new(link: &Arc<Link>, properties: &Properties, wake: &Wake) -> Result<Self, EndError> {
+        let client = Client::new(ClientKind::Transactional, properties, link)?;
+        client.closes_where_dropped();
+        let main = Queue::main(&client, ClientKind::Transactional, wake);
+        Ok(Self { topics: HashMap::new(), main, client, dirty: false })
+    }
+
+    /// Connect, to the cluster and to the leader of a topic's first partition: an init without a connection waits for
+    /// a timer of 500 ms, and the connection to the bootstrap address alone is dropped again.
+    pub(super) fn connect(&self, topic: &str) {
+        let name = c_text(topic);
+        let Some(handle) = Topic::new(&self.client, topic) else { return };
+        let (mut low, mut high) = (0, 0);
+        let mut known: *const sys::rd_kafka_metadata = ptr::null();
+        // SAFETY: a live client and topic; what the first call gives is destroyed, the second fills in two numbers.
+        unsafe {
+            sys::rd_kafka_metadata(self.client.raw(), 0, handle.raw(), &mut known, CONNECT_MS);
+            if !known.is_null() {
+                sys::rd_kafka_metadata_destroy(known);
+            }
+            sys::rd_kafka_query_watermark_offsets(
+                self.client.raw(),
+                name.as_ptr(),
+                0,
+                &mut low,
+                &mut high,
+                CONNECT_MS,
+            );
+        }
+    }
+
+    pub(super) fn init(&self, timeout_ms: i32) -> Result<(), Failure> {
+        // SAFETY: a live client.
+        take(unsafe { sys::rd_kafka_init_transactions(self.client.raw(), timeout_ms) }).map_err(|r| r.failure)
+    }
+
+    pub(super) fn begin(&self) -> Result<(), Failure> {
+        // SAFETY: a live client.
+        take(unsafe { sys::rd_kafka_begin_transaction(self.client.raw()) }).map_err(|r| r.failure)
+    }
+
+    /// Commit what was produced, with these positions.
+    pub(super) fn commit(
+        &mut self,
+        group: &str,
+        positions: &[(Partition, Offset)],
+        metadata: &str,
+    ) -> Result<(), Failure> {
+        // SAFETY: a live client. What is not stored shows at the commit; a waiting flush makes the library send
+        // without lingering.
+        unsafe { sys::rd_kafka_flush(self.client.raw(), NEVER) };
+        if !positions.is_empty() {
+            self.send_offsets(group, positions, metadata)?;
+        }
+        // SAFETY: a live client.
+        again(None, || unsafe { sys::rd_kafka_commit_transaction(self.client.raw(), NEVER) })?;
+        self.dirty = false;
+        Ok(())
+    }
+
+    fn send_offsets(
+        &self,
+        group: &str,
+        positions: &[(Partition, Offset)],
+        metadata: &str,
+    ) -> Result<(), Failure> {
+        let list = PartitionList::new(positions.iter().map(|(p, o)| (p, *o)), Some(metadata));
+        let name = c_text(group);
+        // SAFETY: an object with the group's name and no member: a task joins no group. Destroyed below.
+        let of_group = unsafe { sys::rd_kafka_consumer_group_metadata_new(name.as_ptr()) };
+        // Retriable, and then with the same arguments; not resumable.
+        let sent = again(Some(Instant::now() + OFFSETS_WITHIN), || {
+            let within = i32::try_from(OFFSETS_WITHIN.as_millis()).unwrap_or(i32::MAX);
+            // SAFETY: all arguments live through the call, which copies them.
+            unsafe {
+                sys::rd_kafka_send_offsets_to_transaction(self.client.raw(), list.raw(), of_group, within)
+            }
+        });
+        // SAFETY: owned.
+        unsafe { sys::rd_kafka_consumer_group_metadata_destroy(of_group) };
+        sent
+    }
+
+    /// Abort what is open, for readers that wait for it.
+    pub(super) fn abort(&self, timeout_ms: i32) -> Result<(), Failure> {
+        // SAFETY: a live client.
+        take(unsafe { sys::rd_kafka_abort_transaction(self.client.raw(), timeout_ms) }).map_err(|r| r.failure)
+    }
+
+    /// A handle for a topic, with its own compression.
+    pub(super) fn topic(&mut self, name: &str, compression: Compression) -> Option<&Topic> {
+        if !self.topics.contains_key(name) {
+            let topic = Topic::with(&self.client, name, &[("compression.codec", compression.name())])?;
+            self.topics.insert(name.to_owned(), topic);
+        }
+        self.topics.get(name)
+    }
+}
+
+/// Call until it succeeds, or fails for good, or the time is over.
+fn again(
+    until: Option<Instant>,
+    mut call: impl FnMut() -> *mut sys::rd_kafka_error_t,
+) -> Result<(), Failure> {
+    loop {
+        match take(call()) {
+            Ok(()) => return Ok(()),
+            Err(refused) if refused.retriable && until.is_none_or(|at| Instant::now() < at) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(refused) => return Err(refused.failure),
+        }
+    }
+}
+
+fn take(error: *mut sys::rd_kafka_error_t) -> Result<(), Refused> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: not null, owned, and destroyed here; the code is read as the integer it is represented by.
+    unsafe {
+        let why: *const c_char = sys::rd_kafka_error_string(error);
+        let mut code = sys::rd_kafka_error_code(error) as i32;
+        if sys::rd_kafka_error_is_fatal(error) != 0 && code == code::FATAL {
+            code = code::STATE;
+        }
+        let failure = Failure::new(code, text(why));
+        let retriable = sys::rd_kafka_error_is_retriable(error) != 0;
+        sys::rd_kafka_error_destroy(error);
+        Err(Refused { failure, retriable })
+    }
+}

@@ -1,0 +1,91 @@
+//! Writes records to one topic inside the task's transaction.
+
+use super::{Shared, State};
+use crate::{
+    errors::{self, code},
+    native::Failure,
+    options::Compression,
+    places::{Placement, Places, TOPIC_AGAIN},
+    produce::{self, Produced},
+};
+use pelton_sdk::{EndError, Pushed, Sink};
+use pelton_types::Batch;
+use std::{ptr, sync::Arc, task::Poll, time::Duration};
+
+/// When a full queue is looked at again: the library gives no signal for room.
+const ROOM_AFTER: Duration = Duration::from_millis(1);
+
+/// See the module's text.
+pub(super) struct TransactionalSink {
+    shared: Arc<Shared>,
+    places: Places,
+    compression: Compression,
+    /// The last episode of brokers that do not let us in that was reported.
+    reported: u64,
+}
+
+impl TransactionalSink {
+    pub(super) fn new(shared: &Arc<Shared>, places: Places, compression: Compression) -> Self {
+        Self { shared: shared.clone(), places, compression, reported: 0 }
+    }
+
+    fn produce(&self, state: &mut State, batch: &Batch, from: usize, partition: i32) -> (usize, Produced) {
+        let Some(live) = &mut state.live else { return (0, Produced::Full) };
+        let client = live.client.clone();
+        let topic = &self.places.topic;
+        let Some(handle) = live.topic(topic, self.compression) else {
+            let failure = Failure::of(code::UNKNOWN_TOPIC);
+            return (0, Produced::Failed(errors::transaction(&self.shared.of, &failure)));
+        };
+        let (taken, refused) = produce::records(&client, handle, batch, from, partition, ptr::null_mut());
+        live.dirty |= taken > 0;
+        let stopped = refused.map_or(Produced::Taken, |(record, failure)| match failure.code {
+            // The transaction can only be aborted, or the producer only be dropped: say why, not that.
+            code::STATE | code::FATAL | code::FENCED => {
+                let cause = client.fatal_error().or_else(|| client.transaction_failure());
+                Produced::Failed(errors::transaction(&self.shared.of, &cause.unwrap_or(failure)))
+            }
+            _ => produce::refusal(topic, &self.shared.of.brokers, batch, record, &failure),
+        });
+        (taken, stopped)
+    }
+}
+
+impl Sink for TransactionalSink {
+    fn push(&mut self, batch: &Batch, from: usize) -> Result<Pushed, EndError> {
+        if from >= batch.len() {
+            return Ok(Pushed::default());
+        }
+        let consumer = &self.shared.consumer;
+        if self.places.is_unknown() {
+            consumer.warm(&[self.places.topic.as_str().into()]);
+        }
+        let reported = &mut self.reported;
+        let place = self.places.of(batch, || {
+            let state = consumer.served();
+            let error = errors::unreachable(&consumer.bootstrap, state.reach.unreported(reported)?);
+            (error.code != pelton_types::Code::BrokerUnreachable).then_some(error)
+        })?;
+        let Placement::To(partition) = place else {
+            self.shared.look_again(TOPIC_AGAIN);
+            return Ok(Pushed::default());
+        };
+        let mut state = self.shared.served();
+        let (taken, stopped) = self.produce(&mut state, batch, from, partition);
+        match stopped {
+            Produced::Failed(error) if taken == 0 => return Err(error),
+            Produced::Rejected(why) => return Ok(Pushed { taken, rejected: Some(why) }),
+            Produced::Full => self.shared.look_again(ROOM_AFTER),
+            // Asked again for the rest, it fails again.
+            Produced::Taken | Produced::Failed(_) => {}
+        }
+        Ok(Pushed { taken, rejected: None })
+    }
+
+    fn start_flush(&mut self) {}
+
+    /// The commit waits for what was taken.
+    fn poll_flush(&mut self) -> Poll<Result<(), EndError>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,128 @@
+//! The commit thread of a task: one for each, so that a commit that hangs holds up nobody else. A client comes with a
+//! job and goes back with its outcome.
+
+use super::{Outcome, Shared, client::TransactionalClient};
+use crate::{errors, link::Link, native::Failure, settings::Properties};
+use pelton_sdk::EndError;
+use pelton_types::{Offset, Partition};
+use std::{
+    sync::{Arc, mpsc::Receiver},
+    time::Duration,
+};
+
+/// What the throw-away init may take: the broker fences the predecessor and aborts its transaction meanwhile.
+const THROW_AWAY_MS: i32 = 30;
+/// How long an init may take before the task hears of it and tries again.
+const INIT_MS: i32 = 10_000;
+/// How long the last abort may take.
+const LAST_ABORT_MS: i32 = 1_000;
+
+pub(super) enum Job {
+    /// Make a client and connect it.
+    Warm(Setup),
+    /// Make a client, or take the warm one, and initialise it.
+    Init {
+        old: Option<TransactionalClient>,
+        setup: Setup,
+        throw_away: bool,
+        number: u64,
+    },
+    Commit {
+        live: TransactionalClient,
+        positions: Vec<(Partition, Offset)>,
+        metadata: String,
+        number: u64,
+    },
+    /// Drop it here, where that may take its time.
+    Drop(Option<TransactionalClient>),
+    /// Abort what is open, drop it, and say so.
+    Close(Option<TransactionalClient>),
+}
+
+/// What a client is made from.
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub link: Arc<Link>,
+    pub properties: Properties,
+    /// A topic to look for a broker with.
+    pub topic: String,
+}
+
+/// Do jobs until nobody has any more.
+pub(super) fn run(jobs: &Receiver<Job>, shared: &Shared) {
+    let mut spare = None;
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Warm(setup) => {
+                if spare.is_none() {
+                    spare = connected(&setup, shared).ok();
+                }
+            }
+            Job::Init { old, setup, throw_away, number } => {
+                drop(old);
+                let made = init(spare.take(), &setup, throw_away, shared);
+                let outcome = made.as_ref().map(|_| ()).map_err(Clone::clone);
+                shared.give_back(number, made.ok(), Outcome::Init(outcome));
+            }
+            Job::Commit { mut live, positions, metadata, number } => {
+                let outcome = commit(&mut live, &positions, &metadata, shared);
+                shared.give_back(number, Some(live), Outcome::Commit(outcome));
+            }
+            Job::Drop(old) => drop(old),
+            Job::Close(live) => {
+                spare = None;
+                if let Some(live) = live.filter(|live| live.dirty)
+                    && let Err(failure) = live.abort(LAST_ABORT_MS)
+                {
+                    let left = errors::transaction(&shared.of, &failure);
+                    tracing::debug!(id = shared.of.id, "its last transaction is left to its timeout: {left}");
+                }
+                shared.closed();
+            }
+        }
+    }
+}
+
+fn connected(setup: &Setup, shared: &Shared) -> Result<TransactionalClient, EndError> {
+    let made = TransactionalClient::new(&setup.link, &setup.properties, &shared.wake)?;
+    made.connect(&setup.topic);
+    Ok(made)
+}
+
+fn init(
+    spare: Option<TransactionalClient>,
+    setup: &Setup,
+    throw_away: bool,
+    shared: &Shared,
+) -> Result<TransactionalClient, EndError> {
+    let failed = |failure: Failure| errors::transaction(&shared.of, &failure);
+    let made = spare.map_or_else(|| connected(setup, shared), Ok)?;
+    if throw_away {
+        // An init that meets an open transaction is told to come back and does so after 500 ms, whatever is set. This
+        // one makes the broker abort it. It has to be gone before the other, or its own retry would fence that.
+        let first = connected(setup, shared)?;
+        if let Err(failure) = first.init(THROW_AWAY_MS) {
+            tracing::trace!(id = shared.of.id, "throw-away init: {}", failure.text);
+        }
+        drop(first);
+    }
+    made.init(INIT_MS).map_err(failed)?;
+    made.begin().map_err(failed)?;
+    Ok(made)
+}
+
+/// Commit, and open the next transaction; whether no request is left without its answer.
+fn commit(
+    live: &mut TransactionalClient,
+    positions: &[(Partition, Offset)],
+    metadata: &str,
+    shared: &Shared,
+) -> Result<bool, EndError> {
+    live.commit(&shared.of.group, positions, metadata)
+        .map_err(|failure| errors::transaction(&shared.of, &failure))?;
+    // What cannot begin its next transaction is replaced; this one is committed.
+    Ok(live.begin().is_ok() && live.client.unanswered() == 0)
+}
+
+/// How long the task waits for the last abort.
+pub(super) const CLOSE_WITHIN: Duration = Duration::from_millis(LAST_ABORT_MS as u64 + 500);
