@@ -31,6 +31,9 @@ pub struct Options {
     /// Stretch the pauses to make it last about this long.
     #[arg(long, default_value_t = 0)]
     minutes: u64,
+    /// What the pipeline promises: `exactly-once` or `at-least-once`.
+    #[arg(long, default_value = "exactly-once")]
+    delivery: String,
     /// The pipeline's commit interval.
     #[arg(long, default_value = "1s")]
     commit_interval: String,
@@ -53,6 +56,7 @@ impl Options {
             partitions: 8,
             workers: 3,
             minutes: 0,
+            delivery: "exactly-once".into(),
             commit_interval: "1s".into(),
             binary: Some(shell::target().join("release/pelton")),
             kafka: Some(kafka.into()),
@@ -67,6 +71,7 @@ impl Options {
             ("--partitions", self.partitions.to_string()),
             ("--workers", self.workers.to_string()),
             ("--minutes", self.minutes.to_string()),
+            ("--delivery", self.delivery.clone()),
             ("--commit-interval", self.commit_interval.clone()),
             ("--folder", shell::target().join("chaos").display().to_string()),
         ];

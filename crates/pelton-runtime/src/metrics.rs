@@ -8,6 +8,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 const PIPELINE: &[Label] = &[Label::Namespace, Label::Pipeline];
 const TASK: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Task];
 const REASON: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Reason];
+const CAUSE: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Cause];
 const RESULT: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Result];
 
 /// The metrics of all tasks of a process. Cheap to clone.
@@ -22,6 +23,7 @@ pub struct Metrics {
     commits: Family<IntCounter>,
     commit_seconds: Family<Histogram>,
     fenced: Family<IntCounter>,
+    discards: Family<IntCounter>,
     lag: Family<IntGauge>,
     epoch: Family<IntGauge>,
     busy: Family<Gauge>,
@@ -70,6 +72,11 @@ impl Metrics {
                 SECONDS,
             )?,
             fenced: metrics.counters("pelton_fenced_total", "Tasks that met a newer owner.", PIPELINE)?,
+            discards: metrics.counters(
+                "pelton_producer_discards_total",
+                "Transactional producers that were dropped and made anew.",
+                CAUSE,
+            )?,
             lag: metrics.gauges(
                 "pelton_source_lag_records",
                 "Records between a task's position and the end of its partitions.",
@@ -158,6 +165,10 @@ impl TaskMeter {
         self.merged.inc_by(progress.merged);
         self.commits.inc_by(progress.commits);
         self.commits_failed.inc_by(progress.commits_failed);
+        for (cause, count) in &progress.discards {
+            let own = [self.names[0].as_str(), self.names[1].as_str(), cause];
+            self.all.discards.with(&own).inc_by(*count);
+        }
         for seconds in &progress.commit_seconds {
             self.commit_seconds.observe(*seconds);
         }

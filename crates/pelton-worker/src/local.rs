@@ -141,6 +141,12 @@ impl Local {
         failed.filter_map(|s| Some((s.task.clone(), s.incident.clone()?))).collect()
     }
 
+    /// Tasks that a later run took over.
+    pub fn stepped_down(&self) -> Vec<TaskId> {
+        let ended = self.tasks.values().flatten().filter(|s| s.state == TaskState::SteppedDown);
+        ended.map(|s| s.task.clone()).collect()
+    }
+
     /// End the executors.
     pub fn stop(self) {
         self.host.stop();

@@ -89,7 +89,7 @@ pub async fn run(node: &Node, args: RunArgs) -> Result<(), Failure> {
     while !local.ended() && Instant::now() < deadline {
         local.attend(TICK).await;
     }
-    let failures = local.failures();
+    let (failures, taken) = (local.failures(), local.stepped_down());
     let feeds: Vec<PipelineName> = definitions
         .documents
         .iter()
@@ -109,6 +109,10 @@ pub async fn run(node: &Node, args: RunArgs) -> Result<(), Failure> {
     }
     if let Some((task, incident)) = failures.first() {
         return Err(Failure::new(Exit::Invariant, format!("task {task} stopped: {incident}")));
+    }
+    if let Some(task) = taken.first() {
+        let why = format!("task {task} belongs to a run that was started later; this one stepped down");
+        return Err(Failure::new(Exit::Fenced, why));
     }
     totals.verdict()
 }

@@ -7,7 +7,7 @@ use super::{
     process::{Broker, Target},
 };
 use crate::chaos::{
-    check::check,
+    check::{Delivery, check},
     load::Load,
     record::{Record, place},
     topics::{Trouble, read_all},
@@ -44,7 +44,7 @@ pub fn measure(setting: &Setting, figures: &mut Figures) -> Result<(), Trouble> 
     figures.add("  lost", Bar::Below(1.0), whose, verdict.lost.len() as f64);
     figures.add("  there twice", Bar::Below(1.0), whose, verdict.duplicates as f64);
     figures.add("  out of their key's order", Bar::Below(1.0), whose, verdict.disordered.len() as f64);
-    match verdict.faults().into_iter().next() {
+    match verdict.faults(Delivery::AtLeastOnce).into_iter().next() {
         Some(fault) => Err(format!("seed {}: {fault}", setting.seed).into()),
         None => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! The harness behind `cargo xtask chaos`, which starts a Kafka for it and builds what it kills.
 
 use clap::Parser;
-use pelton_tests::chaos::{events::now_ms, plan::Wish, run};
+use pelton_tests::chaos::{check::Delivery, events::now_ms, plan::Wish, run};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// Kills workers and a coordinator under load, and checks what is in the topics afterwards.
@@ -28,6 +28,9 @@ struct Arguments {
     /// Stretch the pauses to make it last about this long.
     #[arg(long, default_value_t = 0)]
     minutes: u64,
+    /// What the pipeline promises.
+    #[arg(long, default_value = "exactly-once")]
+    delivery: Delivery,
     /// The pipeline's commit interval.
     #[arg(long, default_value = "1s")]
     commit_interval: String,
@@ -48,8 +51,9 @@ fn main() -> ExitCode {
     let Arguments { kills, coordinator_kills, rate, partitions, workers, minutes, .. } = arguments;
     let again = format!(
         "cargo xtask chaos --seed {seed} --kills {kills} --coordinator-kills {coordinator_kills} --rate {rate} \
-         --partitions {partitions} --workers {workers} --minutes {minutes} --commit-interval {}",
-        arguments.commit_interval
+         --partitions {partitions} --workers {workers} --minutes {minutes} --commit-interval {} --delivery {}",
+        arguments.commit_interval,
+        arguments.delivery.as_str()
     );
     let folder = arguments.folder.join(seed.to_string());
     println!("seed {seed}; logs in {}", folder.display());
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         wish: Wish { seed, workers, kills, coordinator_kills, at_least },
         rate,
         partitions,
+        delivery: arguments.delivery,
         commit_interval: arguments.commit_interval,
         binary: arguments.binary,
         kafka: arguments.kafka,
@@ -77,6 +82,12 @@ fn main() -> ExitCode {
         eprintln!("chaos failed; logs are in {}; the same again: {again}", folder.display());
         return ExitCode::FAILURE;
     }
-    println!("every id is in the output, and the first occurrences of each key rise");
+    println!(
+        "{}, and the first occurrences of each key rise",
+        match setting.delivery {
+            Delivery::AtLeastOnce => "every id is in the output",
+            Delivery::ExactlyOnce => "every id is in the output exactly once",
+        }
+    );
     ExitCode::SUCCESS
 }

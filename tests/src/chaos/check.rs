@@ -6,6 +6,25 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// How many examples a verdict names.
 const EXAMPLES: usize = 5;
 
+/// What the pipeline promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Delivery {
+    /// Records may come again.
+    AtLeastOnce,
+    /// They may not.
+    ExactlyOnce,
+}
+
+impl Delivery {
+    /// As definitions write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Delivery::AtLeastOnce => "at-least-once",
+            Delivery::ExactlyOnce => "exactly-once",
+        }
+    }
+}
+
 /// What the records of the two topics say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -26,8 +45,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// What must not be, one line each.
-    pub fn faults(&self) -> Vec<String> {
+    /// What must not be under a delivery, one line each.
+    pub fn faults(&self, delivery: Delivery) -> Vec<String> {
         let mut faults = Vec::new();
         let mut fault = |what: &str, count: usize, examples: String| {
             if count > 0 {
@@ -42,6 +61,9 @@ impl Verdict {
             first(&self.disordered),
         );
         fault("keys are in more than one partition", self.scattered.len(), first(&self.scattered));
+        if delivery == Delivery::ExactlyOnce && self.duplicates > 0 {
+            faults.push(format!("{} records of the output came before", self.duplicates));
+        }
         if self.ids == 0 {
             faults.push("the input is empty: nothing was shown".into());
         }
@@ -101,7 +123,7 @@ mod tests {
     #[test]
     fn a_faithful_copy_has_no_fault() {
         let verdict = check(&good(), &good());
-        assert_eq!(verdict.faults(), Vec::<String>::new());
+        assert_eq!(verdict.faults(Delivery::AtLeastOnce), Vec::<String>::new());
         assert_eq!((verdict.ids, verdict.written, verdict.duplicates), (10_000, 10_000, 0));
     }
 
@@ -111,8 +133,9 @@ mod tests {
         let again: Vec<_> = output[2_000..3_000].to_vec();
         output.splice(5_000..5_000, again);
         let verdict = check(&good(), &output);
-        assert_eq!(verdict.faults(), Vec::<String>::new());
+        assert_eq!(verdict.faults(Delivery::AtLeastOnce), Vec::<String>::new());
         assert_eq!(verdict.duplicates, 1_000);
+        assert_eq!(verdict.faults(Delivery::ExactlyOnce), ["1000 records of the output came before"]);
     }
 
     #[test]
@@ -120,7 +143,7 @@ mod tests {
         let mut output = good();
         output.remove(4_321);
         assert_eq!(check(&good(), &output).lost, [4_321]);
-        assert!(check(&good(), &output).faults()[0].contains("[4321]"));
+        assert!(check(&good(), &output).faults(Delivery::AtLeastOnce)[0].contains("[4321]"));
     }
 
     #[test]
@@ -138,12 +161,12 @@ mod tests {
         output.swap(earlier, later);
         let verdict = check(&good(), &output);
         assert_eq!(verdict.disordered.iter().map(|r| r.id).collect::<Vec<_>>(), [earlier as u64]);
-        assert_eq!(verdict.faults().len(), 1);
+        assert_eq!(verdict.faults(Delivery::AtLeastOnce).len(), 1);
 
         let mut output = good();
         let duplicate = output[earlier];
         output.push(duplicate);
-        assert_eq!(check(&good(), &output).faults(), Vec::<String>::new());
+        assert_eq!(check(&good(), &output).faults(Delivery::AtLeastOnce), Vec::<String>::new());
     }
 
     #[test]
@@ -158,6 +181,6 @@ mod tests {
 
     #[test]
     fn an_empty_input_shows_nothing_and_is_a_fault() {
-        assert_eq!(check(&[], &[]).faults().len(), 1);
+        assert_eq!(check(&[], &[]).faults(Delivery::AtLeastOnce).len(), 1);
     }
 }

@@ -1,6 +1,9 @@
 //! The processes of a run. Each ends when its standard input closes, so none outlives the harness, whatever ends that.
 
-use super::topics::{Topics, Trouble};
+use super::{
+    check::Delivery,
+    topics::{Topics, Trouble},
+};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -116,9 +119,9 @@ impl Fleet {
     ///
     /// # Errors
     /// It is refused, or the coordinator does not answer.
-    pub fn apply(&self, topics: &Topics, commit_interval: &str) -> Result<(), Trouble> {
+    pub fn apply(&self, topics: &Topics, delivery: Delivery, commit_interval: &str) -> Result<(), Trouble> {
         let file = self.folder.join("pipeline.yaml");
-        fs::write(&file, definition(topics, commit_interval))?;
+        fs::write(&file, definition(topics, delivery, commit_interval))?;
         self.ask(&["apply", &file.display().to_string()]).map(drop)
     }
 
@@ -194,11 +197,11 @@ fn end(mut children: Vec<(String, Child)>) -> Result<(), Trouble> {
     trouble.map_or(Ok(()), |why| Err(why.into()))
 }
 
-fn definition(topics: &Topics, commit_interval: &str) -> String {
-    let (input, output) = (&topics.input, &topics.output);
+fn definition(topics: &Topics, delivery: Delivery, commit_interval: &str) -> String {
+    let (input, output, delivery) = (&topics.input, &topics.output, delivery.as_str());
     format!(
         "apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: {{ name: {PIPELINE} }}\nspec:\n  \
-         delivery: at-least-once\n  commitInterval: {commit_interval}\n  \
+         delivery: {delivery}\n  commitInterval: {commit_interval}\n  \
          sources:\n    in: {{ kafka: {{ topics: [{input}], start: earliest }}, decode: json }}\n  \
          operators:\n    - {{ name: all, filter: \"to_int!(.id) >= 0\" }}\n  \
          sinks:\n    out: {{ kafka: {{ topic: {output} }} }}\n"

@@ -1,7 +1,7 @@
 //! What a run came to, for people.
 
 use super::{
-    check::Verdict,
+    check::{Delivery, Verdict},
     record::Record,
     silence::{Span, longest, stopped},
 };
@@ -10,6 +10,7 @@ use std::fmt;
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Report {
+    delivery: Delivery,
     verdict: Verdict,
     window: Span,
     /// The longest silence of each partition.
@@ -24,6 +25,7 @@ impl Report {
     /// A report on these records: `window` is the time under load, `outages` the times without a coordinator, `sent` the
     /// number of records that the load had acknowledged.
     pub fn new(
+        delivery: Delivery,
         verdict: Verdict,
         output: &[Record],
         partitions: i32,
@@ -38,6 +40,7 @@ impl Report {
         let unread = (verdict.ids as u64 != sent)
             .then(|| format!("the input has {} ids, but the load wrote {sent}", verdict.ids));
         Report {
+            delivery,
             verdict,
             window,
             silences: (0..partitions).map(|p| longest(output, p, window)).collect(),
@@ -49,7 +52,7 @@ impl Report {
 
     /// What must not be, one line each.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = self.verdict.faults();
+        let mut faults = self.verdict.faults(self.delivery);
         faults.extend(self.stopped.iter().cloned());
         faults.extend(self.unread.clone());
         faults

@@ -1,7 +1,7 @@
 //! Carries a plan out, and judges the topics afterwards.
 
 use super::{
-    check::check,
+    check::{Delivery, check},
     events::{Events, now_ms},
     fleet::{Fleet, worker},
     load::Load,
@@ -35,6 +35,8 @@ pub struct Setting {
     pub rate: u64,
     /// Partitions of input and output.
     pub partitions: i32,
+    /// What the pipeline promises.
+    pub delivery: Delivery,
     /// The pipeline's commit interval, as definitions write it.
     pub commit_interval: String,
     /// The `pelton` binary.
@@ -86,7 +88,15 @@ pub fn run(setting: &Setting) -> Result<Report, Trouble> {
     let input = read_all(&setting.kafka, &topics.input, setting.partitions)?;
     let output = read_all(&setting.kafka, &topics.output, setting.partitions)?;
     let verdict = check(&input, &output);
-    let report = Report::new(verdict, &output, setting.partitions, Span { from_ms, to_ms }, outages, sent);
+    let report = Report::new(
+        setting.delivery,
+        verdict,
+        &output,
+        setting.partitions,
+        Span { from_ms, to_ms },
+        outages,
+        sent,
+    );
     events.note("checked", json!({ "faults": report.faults() }));
     Ok(report)
 }
@@ -109,7 +119,9 @@ impl Stage<'_> {
             self.fleet.start_worker(index)?;
         }
         let begun = Instant::now();
-        while let Err(why) = self.fleet.apply(&self.topics, &self.setting.commit_interval) {
+        while let Err(why) =
+            self.fleet.apply(&self.topics, self.setting.delivery, &self.setting.commit_interval)
+        {
             self.fleet.look()?;
             if begun.elapsed() > REST {
                 return Err(why);

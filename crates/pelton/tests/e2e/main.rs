@@ -9,6 +9,7 @@ mod bad_input;
 mod dev;
 mod driver;
 mod endpoints;
+mod exactly_once;
 mod examples;
 mod operations;
 mod operators;

@@ -1,0 +1,130 @@
+//! `delivery: exactly-once`: outputs, dead letters and offsets in one transaction, whatever is killed.
+
+use crate::support::{
+    Child,
+    cluster::{self, Cluster},
+    kafka::Kafka,
+    pelton, said, until,
+};
+use std::collections::BTreeMap;
+
+/// Ids from `in` to `out`; one in ten cannot be processed and goes to `letters`.
+fn definition(name: &str) -> String {
+    format!(
+        "apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: {{ name: {name} }}\nspec:\n  \
+         delivery: exactly-once\n  commitInterval: 50ms\n  \
+         sources: {{ in: {{ kafka: {{ topics: [in], start: earliest }}, decode: json }} }}\n  \
+         operators: [{{ name: most, filter: \"assert!(mod(int!(.id), 10) != 3)\" }}]\n  \
+         sinks: {{ out: {{ kafka: {{ topic: out }} }} }}\n  \
+         onError: {{ deadLetter: {{ kafka: {{ topic: letters }} }} }}\n"
+    )
+}
+
+fn topics(kafka: &Kafka) {
+    kafka.create("in", 4);
+    kafka.create("out", 4);
+    kafka.create("letters", 2);
+}
+
+/// Write ids in small pieces, so that many transactions come of them.
+fn trickle(kafka: &Kafka, ids: std::ops::Range<u64>) {
+    let mut from = ids.start;
+    while from < ids.end {
+        let to = (from + 50).min(ids.end);
+        kafka.put_ids("in", from..to);
+        from = to;
+    }
+}
+
+/// How often each id is in the output and the dead letters, once all are there.
+fn counts(kafka: &Kafka, ids: u64) -> BTreeMap<u64, usize> {
+    let dead = usize::try_from(ids / 10).unwrap();
+    let mut counts = kafka.until_ids("out", usize::try_from(ids).unwrap() - dead);
+    for (id, count) in kafka.until_ids("letters", dead) {
+        *counts.entry(id).or_default() += count;
+    }
+    counts
+}
+
+#[track_caller]
+fn each_once(counts: &BTreeMap<u64, usize>, ids: u64) {
+    let wrong: Vec<_> = (0..ids).filter(|id| counts.get(id) != Some(&1)).collect();
+    assert!(wrong.is_empty(), "{} ids are not there exactly once: {wrong:?}", wrong.len());
+    assert_eq!(counts.len() as u64, ids);
+}
+
+#[test]
+fn every_record_and_every_dead_letter_is_there_once_although_workers_are_killed() {
+    let mut cluster = Cluster::start(2);
+    let kafka = cluster.kafka();
+    topics(&kafka);
+    cluster.apply(&definition("once")).ok();
+    cluster.until("once", "running", |p| p["phase"] == "running");
+    for (round, ids) in [0..500, 500..1000, 1000..1500].into_iter().enumerate() {
+        trickle(&kafka, ids.clone());
+        kafka.until_ids("out", usize::try_from(ids.start).unwrap() + 1);
+        cluster.workers.remove(0).kill();
+        let id = format!("next{round}");
+        let (child, _) = cluster::worker(cluster.dir.path(), &id, &cluster.bootstrap, &cluster.grpc, &[]);
+        cluster.workers.push(child);
+    }
+    each_once(&counts(&kafka, 1500), 1500);
+    cluster.until("once", "nothing left", |p| p["lag"] == 0 && p["pending"] == 0);
+}
+
+#[test]
+fn a_run_that_is_killed_is_taken_up_where_its_last_transaction_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_broker, bootstrap, _) = cluster::broker(dir.path(), "127.0.0.1:0");
+    let kafka = Kafka::at(&bootstrap);
+    topics(&kafka);
+    let file = dir.path().join("once.yaml");
+    std::fs::write(&file, definition("once")).unwrap();
+    let file = file.display().to_string();
+    let data = dir.path().join("data").display().to_string();
+    let run = ["run", &file, "--kafka", &bootstrap, "--executors", "2", "--data-dir", &data, "-o", "json"];
+    let first = Child::start(pelton(run));
+    trickle(&kafka, 0..500);
+    kafka.until_ids("out", 1);
+    first.kill();
+    trickle(&kafka, 500..1000);
+    said(run.iter().copied().chain(["--until-idle", "1s"])).ok();
+    each_once(&counts(&kafka, 1000), 1000);
+}
+
+#[test]
+fn the_run_that_was_started_last_has_the_tasks_and_the_other_steps_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_broker, bootstrap, _) = cluster::broker(dir.path(), "127.0.0.1:0");
+    let kafka = Kafka::at(&bootstrap);
+    topics(&kafka);
+    let file = dir.path().join("once.yaml");
+    std::fs::write(&file, definition("once")).unwrap();
+    let file = file.display().to_string();
+    let data = |name: &str| dir.path().join(name).display().to_string();
+    let start = |name: &str| {
+        Child::start(pelton([
+            "run",
+            &file,
+            "--kafka",
+            &bootstrap,
+            "--executors",
+            "1",
+            "--data-dir",
+            &data(name),
+        ]))
+    };
+    let mut first = start("first");
+    trickle(&kafka, 0..200);
+    kafka.until_ids("out", 180);
+    let _second = start("second");
+    // The first one hears of it with its next commit.
+    let mut next = 200;
+    until("the first run ends, for its tasks are somebody else's", || {
+        trickle(&kafka, next..next + 50);
+        next += 50;
+        (!first.running()).then_some(())
+    });
+    assert_eq!(first.wait().code(), Some(75), "{}", first.err());
+    each_once(&counts(&kafka, next), next);
+}
