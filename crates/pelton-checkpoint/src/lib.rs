@@ -11,10 +11,12 @@
 pub mod backoff;
 pub mod machine;
 pub mod metadata;
+pub mod retirement;
 pub mod verdict;
 
 pub use machine::{Action, Delivery, Event, Failure, Grant, Machine, Phase, StepDownReason};
 pub use metadata::{Stamp, StampError, StatePointer, Token};
+pub use retirement::{Retirement, retirement};
 pub use verdict::{Committed, Verdict, verdict};
 
 use pelton_types::{Offset, Partition};

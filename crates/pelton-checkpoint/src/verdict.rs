@@ -85,10 +85,7 @@ fn stamp_of(own: &Stamp, delivery: Delivery, entry: &Committed) -> Result<Option
         if delivery == Delivery::AtLeastOnce {
             return Ok(None);
         }
-        return Err(foreign(format!(
-            "{partition}: the offset was committed by pipeline object {}, this one is {}",
-            stamp.uuid, own.uuid
-        )));
+        return Err(not_ours(partition, &stamp, own));
     }
     Ok(Some(stamp))
 }
@@ -117,7 +114,8 @@ fn exactly_once_complaint(
                  retirement claim lies between",
                 stamp.generation, own.generation
             ),
-            remedy: "pause and resume the pipeline, so that the coordinator retires the old generation"
+            remedy: "the coordinator forgot the old generation: restore its store; or delete the pipeline and the \
+                     group's offsets, then apply it again"
                 .into(),
             stops_task: true,
         });
@@ -129,6 +127,14 @@ fn exactly_once_complaint(
 /// Whether two stamps may stand on two partitions of one task.
 fn agree(a: &Stamp, b: &Stamp) -> bool {
     a.generation == b.generation && a.epoch == b.epoch && (a.epoch == 0 || a.state == b.state)
+}
+
+/// Another pipeline object committed the offset.
+pub(crate) fn not_ours(partition: &Partition, stamp: &Stamp, own: &Stamp) -> Incident {
+    foreign(format!(
+        "{partition}: the offset was committed by pipeline object {}, this one is {}",
+        stamp.uuid, own.uuid
+    ))
 }
 
 /// The offsets are not what this pipeline committed last.

@@ -17,6 +17,7 @@ mod incidents;
 mod members;
 mod pipelines;
 mod reports;
+mod retire;
 mod settle;
 #[cfg(test)]
 mod simulation;
@@ -29,7 +30,7 @@ pub use view::{Snapshot, incident};
 
 use crate::store::{EpochRecord, IncidentRecord, PipelineRecord, RevisionRecord};
 use pelton_proto::v1;
-use pelton_types::{Account, Epoch, PipelineName, TaskId, Term};
+use pelton_types::{Account, Epoch, Generation, PipelineName, TaskId, Term};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -68,6 +69,13 @@ pub struct Settings {
     pub backoff_cap: Duration,
 }
 
+impl Settings {
+    /// Wait before the next try after so many failures.
+    fn pause_after(&self, failures: u32) -> Duration {
+        (self.backoff * (1 << failures.saturating_sub(1).min(16))).min(self.backoff_cap)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -91,12 +99,30 @@ pub struct Effects {
     pub sends: Vec<(SessionId, v1::directive::Kind)>,
     /// Sessions to end, with the reason.
     pub closes: Vec<(SessionId, String)>,
+    /// Tasks of older generations to be retired; [`Core::retired`] hears of each.
+    pub retirements: Vec<Retiring>,
+}
+
+/// A task of an older generation whose holder, should there be one, is to be fenced for good.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retiring {
+    /// Which.
+    pub task: TaskId,
+    /// The generation that follows.
+    pub next: Generation,
+    /// The newest definition: how its queue is reached.
+    pub definition: String,
+    /// Its partitions.
+    pub sources: Vec<v1::AssignedSource>,
 }
 
 impl Effects {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.sends.is_empty() && self.closes.is_empty()
+        self.writes.is_empty()
+            && self.sends.is_empty()
+            && self.closes.is_empty()
+            && self.retirements.is_empty()
     }
 }
 
@@ -188,6 +214,8 @@ struct Pipeline {
     tasks: Vec<TaskId>,
     /// Tasks of older generations that somebody may still hold.
     retiring: BTreeSet<TaskId>,
+    /// Those of them that are being retired now.
+    closing: BTreeSet<TaskId>,
 }
 
 #[derive(Debug)]

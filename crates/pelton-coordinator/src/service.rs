@@ -8,6 +8,7 @@ mod admin;
 mod definitions;
 mod hub;
 mod records;
+mod retirement;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -181,7 +182,8 @@ impl Coordinator {
         store: Arc<dyn MetadataStore>,
     ) -> Result<Self, CoordinatorError> {
         let (commands, inbox) = mpsc::channel(actor::INBOX);
-        let (actor, snapshots) = Actor::lead(&options, store, inbox).await?;
+        let weak = commands.downgrade();
+        let (actor, snapshots) = Actor::lead(&options, store, registry.clone(), weak, inbox).await?;
         let handle = Handle { commands, snapshots };
         let definitions = definitions::Definitions::new(options, registry, context);
         Ok(Self { actor, handle, definitions })

@@ -22,6 +22,7 @@ use client::TransactionalClient;
 use pelton_sdk::{EndError, Producer, ProducerSpec, Sink, SinkSpec, Wake};
 use pelton_types::{Code, Offset, Partition};
 use rdkafka_sys as sys;
+use serde_json::Value;
 use sink::TransactionalSink;
 use std::{
     sync::{
@@ -42,6 +43,8 @@ pub(crate) struct KafkaProducer {
     counts: Counts,
     read_topics: ReadTopics,
     jobs: Sender<Job>,
+    /// A topic of the cluster, for one that writes to none.
+    some_topic: String,
     closing: Option<Instant>,
 }
 
@@ -107,6 +110,7 @@ impl KafkaProducer {
             counts: with.counts.clone(),
             read_topics: with.read_topics.clone(),
             jobs: channel().0,
+            some_topic: topic_of(&spec.options).unwrap_or_default().to_owned(),
             closing: None,
         }
     }
@@ -129,10 +133,15 @@ impl KafkaProducer {
     }
 
     fn setup(&self) -> Setup {
-        let topic = self.shared.of.topics().first().cloned().unwrap_or_default();
+        let topic = self.shared.of.topics().first().unwrap_or(&self.some_topic).clone();
         let properties = settings::transactional(&self.link, &self.settings, self.executor);
         Setup { link: self.link.clone(), properties, topic }
     }
+}
+
+/// A topic that an end's options name.
+fn topic_of(options: &Value) -> Option<&str> {
+    options.get("topic").or_else(|| options.get("topics")?.get(0))?.as_str()
 }
 
 impl Shared {

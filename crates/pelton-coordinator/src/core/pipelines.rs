@@ -45,6 +45,8 @@ pub struct Accepted {
     pub kind: String,
     /// Canonical JSON, as text.
     pub definition: String,
+    /// Outputs and offsets are committed together.
+    pub exactly_once: bool,
     /// Layout of each stage.
     pub stages: Vec<StageLayout>,
     /// Identity for a new object, unique.
@@ -119,6 +121,7 @@ impl Core {
             revisions: revisions.map(|(_, number, r)| (*number, r.clone())).collect(),
             tasks: Vec::new(),
             retiring: BTreeSet::new(),
+            closing: BTreeSet::new(),
         };
         let id = |stage, generation, index| TaskId {
             pipeline: name.clone(),
@@ -188,11 +191,18 @@ impl Core {
             wanted: Wanted::Running,
             created_ms: now.wall_ms,
             changed_ms: now.wall_ms,
+            exactly_once: accepted.exactly_once,
             stages: stages.map(|s| StageRecord { generation, tasks: s.tasks, topics: s.topics }).collect(),
+            past: Vec::new(),
             retiring: Vec::new(),
         };
-        let pipeline =
-            Pipeline { record, revisions: BTreeMap::new(), tasks: Vec::new(), retiring: BTreeSet::new() };
+        let pipeline = Pipeline {
+            record,
+            revisions: BTreeMap::new(),
+            tasks: Vec::new(),
+            retiring: BTreeSet::new(),
+            closing: BTreeSet::new(),
+        };
         self.pipelines.insert(accepted.name.clone(), pipeline);
         self.add_revision(&accepted.name, 1, accepted.definition, now);
         self.take_in(&accepted.name, strangers, now);
@@ -236,6 +246,7 @@ impl Core {
             let generation = old.map_or(1, |o| o.generation + u32::from(!same));
             if !same {
                 redealt.push((number as u32, old.map_or(0, |o| o.tasks), layout.tasks));
+                record.past.extend(old.map(|o| (number as u32, o.clone())));
             }
             stages.push(StageRecord { generation, tasks: layout.tasks, topics: layout.topics });
         }
@@ -245,6 +256,8 @@ impl Core {
         record.revision += u64::from(revised);
         record.changed_ms = now.wall_ms;
         record.stages = stages;
+        // What was at work until now is retired as it was at work.
+        record.exactly_once |= accepted.exactly_once;
         let revision = record.revision;
         if revised {
             self.add_revision(name, revision, accepted.definition, now);
@@ -290,7 +303,7 @@ impl Core {
         pipeline.retiring.extend(before.into_iter().filter(|id| !newest.contains(id)));
     }
 
-    fn write_pipeline(&mut self, name: &PipelineName) {
+    pub(super) fn write_pipeline(&mut self, name: &PipelineName) {
         let Some(pipeline) = self.pipelines.get_mut(name) else { return };
         let retiring = pipeline.retiring.iter();
         pipeline.record.retiring = retiring.map(|t| (t.stage, t.generation, t.index)).collect();
@@ -359,35 +372,12 @@ impl Core {
     }
 
     /// Whether nobody can hold this task any more.
-    fn surely_free(&self, id: &TaskId, now: Now) -> bool {
+    pub(super) fn surely_free(&self, id: &TaskId, now: Now) -> bool {
         let Some(task) = self.tasks.get(id) else { return true };
         matches!(task.hold, Hold::Nobody { .. }) && (task.known || now.at >= self.grants_from)
     }
 
-    /// Forget tasks of older generations that were let go. (Exactly-once adds a step here: a retirement claim through
-    /// each old transactional id, before the newest generation is granted.)
-    pub(super) fn finish_retired(&mut self, now: Now) {
-        let retiring: Vec<TaskId> =
-            self.pipelines.values().flat_map(|p| p.retiring.iter().cloned()).collect();
-        if !retiring.is_empty() && now.at < self.grants_from {
-            self.settle_no_later_than(self.grants_from);
-        }
-        let mut touched = BTreeSet::new();
-        for id in retiring {
-            if self.surely_free(&id, now) {
-                self.forget_task(&id, now);
-                touched.insert(id.pipeline.clone());
-                if let Some(pipeline) = self.pipelines.get_mut(&id.pipeline) {
-                    pipeline.retiring.remove(&id);
-                }
-            }
-        }
-        for name in touched {
-            self.write_pipeline(&name);
-        }
-    }
-
-    fn forget_task(&mut self, id: &TaskId, now: Now) {
+    pub(super) fn forget_task(&mut self, id: &TaskId, now: Now) {
         if let Some(task) = self.tasks.remove(id) {
             if let Some((worker, epoch)) = task.shell {
                 self.revoke(&worker, id, epoch);
@@ -409,6 +399,9 @@ impl Core {
                 if now.at < self.grants_from {
                     self.settle_no_later_than(self.grants_from);
                 }
+                continue;
+            }
+            if self.retire_all(&name, now) {
                 continue;
             }
             for id in &tasks {

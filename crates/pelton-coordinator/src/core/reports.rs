@@ -239,8 +239,7 @@ impl Core {
     fn back_off(&mut self, id: &TaskId, prefer: Option<WorkerId>, now: Now) {
         let settings = &self.settings;
         let Some(task) = self.tasks.get_mut(id) else { return };
-        let doubled = settings.backoff * (1 << task.failures.saturating_sub(1).min(16));
-        let not_before = now.at + doubled.min(settings.backoff_cap);
+        let not_before = now.at + settings.pause_after(task.failures);
         task.hold = Hold::Nobody { not_before, prefer };
         self.settle_no_later_than(not_before);
     }

@@ -84,7 +84,7 @@ impl FakeWorker {
         }
     }
 
-    fn beat(&mut self) {
+    pub(super) fn beat(&mut self) {
         for (_, _, state) in self.tasks.values_mut() {
             if *state == TaskState::Starting {
                 *state = TaskState::Running;
@@ -110,6 +110,12 @@ pub(super) struct World {
     next_session: SessionId,
     /// Every grant ever sent.
     pub(super) granted: BTreeMap<(TaskId, Epoch), WorkerId>,
+    /// Names of pipelines that are applied as exactly-once.
+    pub(super) exactly_once: BTreeSet<String>,
+    /// Retirements asked for and not answered.
+    pub(super) retirements: VecDeque<Retiring>,
+    /// Tasks whose retirement succeeded.
+    pub(super) retired: BTreeSet<TaskId>,
 }
 
 impl World {
@@ -122,6 +128,9 @@ impl World {
             workers: BTreeMap::new(),
             next_session: 1,
             granted: BTreeMap::new(),
+            exactly_once: BTreeSet::new(),
+            retirements: VecDeque::new(),
+            retired: BTreeSet::new(),
         }
     }
 
@@ -159,10 +168,12 @@ impl World {
                 None => self.documents.remove(&key),
             };
         }
+        let mut granted = Vec::new();
         for (session, kind) in effects.sends {
             let worker = self.workers.iter_mut().find(|(_, w)| w.session == Some(session));
             if let Kind::Grant(grant) = &kind {
                 let id = task_id(grant.task.clone()).unwrap();
+                granted.push(id.clone());
                 let stored = crate::store::Versioned {
                     version: 1,
                     value: self.documents.get(&keys::epoch(&id)).expect("a grant is written first").clone(),
@@ -176,11 +187,39 @@ impl World {
                 worker.inbox.push_back(kind);
             }
         }
+        granted.iter().for_each(|id| self.check_retired(id));
+        self.retirements.extend(effects.retirements);
         for (session, _) in effects.closes {
             for worker in self.workers.values_mut().filter(|w| w.session == Some(session)) {
                 hang_up(worker);
             }
         }
+    }
+
+    /// Under exactly-once no task is granted while one of an older generation could still commit.
+    fn check_retired(&self, id: &TaskId) {
+        if !self.exactly_once.contains(&id.pipeline.name) {
+            return;
+        }
+        let older = |t: &TaskId| t.uuid == id.uuid && t.stage == id.stage && t.generation < id.generation;
+        let left = self.granted.keys().map(|(t, _)| t).find(|t| older(t) && !self.retired.contains(t));
+        assert_eq!(left, None, "{id} was granted although this one was not retired");
+    }
+
+    /// Whoever retires tasks answers the oldest wish.
+    pub(super) fn answer_retirement(&mut self, good: bool) {
+        let Some(wish) = self.retirements.pop_front() else { return };
+        let incident = pelton_types::Incident {
+            code: pelton_types::Code::BrokerUnreachable,
+            message: "no broker".into(),
+            remedy: String::new(),
+            stops_task: false,
+        };
+        if good {
+            self.retired.insert(wish.task.clone());
+        }
+        self.core.retired(&wish.task, if good { Ok(()) } else { Err(incident) }, self.now());
+        self.carry_out();
     }
 
     pub(super) fn connect(&mut self, id: &str) {
@@ -250,6 +289,8 @@ impl World {
         for worker in self.workers.values_mut() {
             hang_up(worker);
         }
+        // Whoever was asked was part of the process.
+        self.retirements.clear();
         self.carry_out();
     }
 
@@ -291,6 +332,9 @@ impl World {
             }
             self.core.tick(self.now());
             self.carry_out();
+            while !self.retirements.is_empty() {
+                self.answer_retirement(true);
+            }
             self.check();
         }
     }
@@ -315,6 +359,7 @@ impl World {
             name: PipelineName::new("default", name),
             kind: "Pipeline".into(),
             definition: definition.into(),
+            exactly_once: self.exactly_once.contains(name),
             stages: vec![StageLayout { tasks, topics: vec![("in".into(), name.into(), tasks)] }],
             uuid,
         };
@@ -366,7 +411,10 @@ impl World {
                 }
             }
             95 => drop(self.apply("a", &format!("{}", dice.below(3)), 4)),
-            96 => drop(self.apply("b", "b", [2, 3][dice.below(2)])),
+            96 => {
+                drop(self.apply("b", "b", [2, 3][dice.below(2)]));
+                self.answer_retirement(dice.below(3) > 0);
+            }
             97 => {
                 let name = PipelineName::new("default", "a");
                 let (now, pause) = (self.now(), dice.below(2) == 0);
@@ -400,6 +448,7 @@ fn hang_up(worker: &mut FakeWorker) {
 fn live(seed: u64) {
     let mut dice = Dice::new(seed);
     let mut world = World::new().with_workers(2 + dice.below(3), 8);
+    world.exactly_once.insert("b".into());
     world.apply("a", "0", 4).unwrap();
     for _ in 0..400 {
         world.stir(&mut dice);

@@ -1,14 +1,18 @@
 //! The one task that owns core and store.
 
-use super::{CoordinatorError, Options};
+use super::{
+    CoordinatorError, Options,
+    retirement::{self, retire},
+};
 use crate::{
-    core::{Core, Effects, Now, Refusal, Restored, SessionId, Snapshot},
+    core::{Core, Effects, Now, Refusal, Restored, Retiring, SessionId, Snapshot},
     store::{
         Deleted, Document, EpochRecord, IncidentRecord, Leader, MetadataStore, PipelineRecord,
         RevisionRecord, StoreError, Transaction, Version, keys,
     },
 };
 use pelton_proto::v1::{self, worker_report};
+use pelton_sdk::Registry;
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -68,6 +72,9 @@ pub(super) struct Actor {
     changed: bool,
     started: Instant,
     wall_clock: Arc<dyn Fn() -> i64 + Send + Sync>,
+    /// For what is done elsewhere to be told of here. Weak: the actor ends with the last of its handles.
+    commands: mpsc::WeakSender<Command>,
+    registry: Registry,
 }
 
 impl fmt::Debug for Actor {
@@ -81,6 +88,8 @@ impl Actor {
     pub(super) async fn lead(
         options: &Options,
         store: Arc<dyn MetadataStore>,
+        registry: Registry,
+        commands: mpsc::WeakSender<Command>,
         inbox: mpsc::Receiver<Command>,
     ) -> Result<(Self, watch::Receiver<Arc<Snapshot>>), StoreError> {
         // The term first: from here on nobody else's writes succeed, so what is read next stays true.
@@ -110,6 +119,8 @@ impl Actor {
             changed: false,
             started,
             wall_clock: options.wall_clock.clone(),
+            commands,
+            registry,
         };
         Ok((actor, receiver))
     }
@@ -184,7 +195,7 @@ impl Actor {
             return Ok(false);
         }
         self.changed = true;
-        let Effects { writes, sends, closes } = effects;
+        let Effects { writes, sends, closes, retirements } = effects;
         if !writes.is_empty() {
             self.write(writes).await?;
         }
@@ -200,12 +211,30 @@ impl Actor {
                 let _ = outbox.directives.try_send(Err(Status::aborted(reason)));
             }
         }
+        retirements.into_iter().for_each(|wish| self.retire(wish));
         let now = self.now();
         for session in &broken {
             self.outboxes.remove(session);
             self.core.closed(*session, now);
         }
         Ok(!broken.is_empty())
+    }
+
+    /// Retire a task on a thread that may wait, and tell the core what came of it.
+    fn retire(&self, wish: Retiring) {
+        let (commands, registry) = (self.commands.clone(), self.registry.clone());
+        tokio::spawn(async move {
+            let task = wish.task.clone();
+            let outcome = tokio::task::spawn_blocking(move || retire(&registry, &wish)).await;
+            let outcome = outcome.unwrap_or_else(|e| Err(retirement::failed(&task, &e.to_string())));
+            let Some(commands) = commands.upgrade() else { return };
+            let told = Command::Ask(Box::new(move |core: &mut Core, now| {
+                core.retired(&task, outcome, now);
+                Box::new(|| {}) as Reply
+            }));
+            // A coordinator that ends meanwhile tries again when it is back.
+            let _ = commands.send(told).await;
+        });
     }
 
     async fn write(&mut self, writes: BTreeMap<String, Option<Vec<u8>>>) -> Result<(), StoreError> {

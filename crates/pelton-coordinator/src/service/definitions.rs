@@ -2,7 +2,7 @@
 
 use super::Options;
 use crate::core::{Accepted, StageLayout};
-use pelton_config::{Document, parse};
+use pelton_config::{Delivery, Document, parse};
 use pelton_sdk::{BuildContext, ConnectorFactory, EndError, ErrorKind, OptionError, Registry, TopicCatalog};
 use pelton_types::Code;
 use serde_json::Value;
@@ -151,6 +151,7 @@ impl Definitions {
             name: document.name(),
             kind: document.kind.as_str().to_owned(),
             definition: pelton_config::to_json(&document).to_string(),
+            exactly_once: spec.delivery == Delivery::ExactlyOnce,
             stages: vec![StageLayout { tasks, topics: layout }],
             uuid: (self.options.new_uuid)(),
         };

@@ -82,8 +82,14 @@ pub struct PipelineRecord {
     pub created_ms: i64,
     /// Milliseconds since 1970 of the last apply, pause or resume.
     pub changed_ms: i64,
+    /// Outputs and offsets are committed together: then a generation is retired before the next is granted.
+    #[serde(default)]
+    pub exactly_once: bool,
     /// Stages, in order.
     pub stages: Vec<StageRecord>,
+    /// Maps of generations that are not retired yet: stage, map.
+    #[serde(default)]
+    pub past: Vec<(u32, StageRecord)>,
     /// Generations before the newest whose tasks were not all let go: stage, generation, tasks. Nothing of the
     /// newest is granted while there are any.
     pub retiring: Vec<(u32, Generation, u32)>,

@@ -10,9 +10,13 @@ use std::collections::BTreeMap;
 
 /// Ids from `in` to `out`; one in ten cannot be processed and goes to `letters`.
 fn definition(name: &str) -> String {
+    dealt(name, 4)
+}
+
+fn dealt(name: &str, tasks: u32) -> String {
     format!(
         "apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: {{ name: {name} }}\nspec:\n  \
-         delivery: exactly-once\n  commitInterval: 50ms\n  \
+         delivery: exactly-once\n  commitInterval: 50ms\n  tasks: {tasks}\n  \
          sources: {{ in: {{ kafka: {{ topics: [in], start: earliest }}, decode: json }} }}\n  \
          operators: [{{ name: most, filter: \"assert!(mod(int!(.id), 10) != 3)\" }}]\n  \
          sinks: {{ out: {{ kafka: {{ topic: out }} }} }}\n  \
@@ -127,4 +131,34 @@ fn the_run_that_was_started_last_has_the_tasks_and_the_other_steps_down() {
     });
     assert_eq!(first.wait().code(), Some(75), "{}", first.err());
     each_once(&counts(&kafka, next), next);
+}
+
+#[test]
+fn shards_are_dealt_anew_while_records_flow_and_a_deleted_pipeline_is_retired() {
+    let cluster = Cluster::start(2);
+    let kafka = cluster.kafka();
+    topics(&kafka);
+    cluster.apply(&definition("once")).ok();
+    cluster.until("once", "running", |p| p["phase"] == "running");
+    for (ids, tasks) in [(0..300, 2), (300..600, 3), (600..900, 1)] {
+        trickle(&kafka, ids.clone());
+        kafka.until_ids("out", usize::try_from(ids.start).unwrap() + 1);
+        let said = cluster.apply(&dealt("once", tasks)).ok();
+        assert!(said.contains("tasks"), "{said}");
+    }
+    each_once(&counts(&kafka, 900), 900);
+    let found = cluster.until("once", "the last map at work", |p| p["phase"] == "running" && p["lag"] == 0);
+    assert_eq!(found["tasks"].as_array().unwrap().len(), 1, "{found}");
+    let rising = kafka
+        .all("out")
+        .windows(2)
+        .filter(|w| w[0].partition == w[1].partition)
+        .all(|w| w[0].json()["id"].as_u64() < w[1].json()["id"].as_u64() || w[0].key != w[1].key);
+    assert!(rising, "order per key");
+
+    cluster.verb(&["delete", "pipeline", "once"]).ok();
+    until("the pipeline is gone", || {
+        let said = cluster.verb(&["get", "pipelines", "-o", "json"]);
+        (said.out.trim() == "[]").then_some(())
+    });
 }
