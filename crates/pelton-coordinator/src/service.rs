@@ -44,6 +44,8 @@ pub struct Options {
     pub settings: Settings,
     /// Create topics that are missing. For development: in production a missing topic is a mistake.
     pub create_topics: bool,
+    /// Take exactly-once pipelines on topics that may lose acknowledged records. For development.
+    pub allow_weak_durability: bool,
     /// Partitions of a topic that is created.
     pub default_partitions: u32,
     /// Who this is, for people.
@@ -63,6 +65,7 @@ impl Default for Options {
         Self {
             settings: Settings::default(),
             create_topics: false,
+            allow_weak_durability: false,
             default_partitions: 8,
             holder: String::new(),
             catalog_timeout: Duration::from_secs(8),

@@ -4,10 +4,10 @@ use crate::{
     errors::{self, Reachability, code, is_missing, is_passing},
     link::Link,
     native::{Client, ClientKind, Failure, Queue},
-    requests::{Answer, Requests},
+    requests::{Answer, Requests, TopicShape},
     settings,
 };
-use pelton_sdk::{BoxFuture, EndError, TopicCatalog, Wake};
+use pelton_sdk::{BoxFuture, Durability, EndError, TopicCatalog, Wake};
 use pelton_types::Code;
 use rdkafka_sys as sys;
 use std::{
@@ -66,6 +66,11 @@ impl TopicCatalog for KafkaCatalog {
         on_thread(move || inner.partitions(&topic))
     }
 
+    fn durability<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<Durability>, EndError>> {
+        let (inner, topic) = (self.inner.clone(), topic.to_owned());
+        on_thread(move || inner.durability(&topic))
+    }
+
     fn create<'a>(&'a self, topic: &'a str, partitions: u32) -> BoxFuture<'a, Result<(), EndError>> {
         let (inner, topic) = (self.inner.clone(), topic.to_owned());
         on_thread(move || inner.create(&topic, partitions))
@@ -97,13 +102,34 @@ impl Inner {
     }
 
     fn partitions(&self, topic: &str) -> Result<Option<u32>, EndError> {
+        Ok(self.shape(topic)?.map(|shape| shape.partitions))
+    }
+
+    fn durability(&self, topic: &str) -> Result<Option<Durability>, EndError> {
+        let Some(shape) = self.shape(topic)? else { return Ok(None) };
+        let mut asking = self.asking()?;
+        let number = asking.requests.topic_settings(topic, REQUEST_WITHIN_MS);
+        let settings = match asking.answer(number)? {
+            Some(Answer::Settings(Ok(settings))) => settings,
+            Some(Answer::Settings(Err(failure))) => {
+                return Err(asking.failed("describeConfigs", topic, &failure));
+            }
+            _ => return Err(asking.failed("describeConfigs", topic, &Failure::of(code::TIMED_OUT))),
+        };
+        let min = settings.iter().find(|(name, _)| name == "min.insync.replicas");
+        let min_in_sync = min.and_then(|(_, value)| value.parse().ok()).unwrap_or(1);
+        Ok(Some(Durability { replicas: shape.replicas, min_in_sync }))
+    }
+
+    /// `None` when the topic does not exist.
+    fn shape(&self, topic: &str) -> Result<Option<TopicShape>, EndError> {
         let mut asking = self.asking()?;
         let since = Instant::now();
         loop {
             let number = asking.requests.describe(&[topic], REQUEST_WITHIN_MS);
             let failure = match asking.answer(number)? {
-                Some(Answer::Topics(Ok(mut all))) => match all.pop().map(|(_, count)| count) {
-                    Some(Ok(count)) if count > 0 => return Ok(Some(count)),
+                Some(Answer::Topics(Ok(mut all))) => match all.pop().map(|(_, shape)| shape) {
+                    Some(Ok(shape)) if shape.partitions > 0 => return Ok(Some(shape)),
                     Some(Err(failure)) if is_missing(failure.code) => return Ok(None),
                     Some(Err(failure)) => failure,
                     Some(Ok(_)) | None => Failure::of(code::LEADER_NOT_AVAILABLE),
@@ -235,6 +261,9 @@ impl Asking {
         match (what, failure.code) {
             ("create", code::TOPIC_AUTHORIZATION | code::CLUSTER_AUTHORIZATION) => {
                 errors::forbidden("Create", &format!("topic {topic}"), brokers, failure)
+            }
+            ("describeConfigs", code::TOPIC_AUTHORIZATION) => {
+                errors::forbidden("DescribeConfigs", &format!("topic {topic}"), brokers, failure)
             }
             (_, code::TOPIC_AUTHORIZATION) => errors::unseen(topic, brokers, failure),
             _ => EndError::stop(

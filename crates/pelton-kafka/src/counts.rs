@@ -3,7 +3,7 @@
 use crate::{
     errors::{is_missing, is_passing},
     native::Failure,
-    requests::{Answer, Requests},
+    requests::{Answer, Requests, TopicShape},
 };
 use std::{
     collections::HashMap,
@@ -117,10 +117,10 @@ impl Asker {
 }
 
 /// What an answer says of a topic; `None` when it says nothing yet.
-fn learnt(answer: Result<u32, Failure>) -> Option<Count> {
+fn learnt(answer: Result<TopicShape, Failure>) -> Option<Count> {
     match answer {
-        Ok(0) => None,
-        Ok(count) => Some(Count::Known(count)),
+        Ok(TopicShape { partitions: 0, .. }) => None,
+        Ok(shape) => Some(Count::Known(shape.partitions)),
         Err(failure) if is_missing(failure.code) => Some(Count::Missing),
         Err(failure) if is_passing(failure.code) => None,
         Err(failure) => Some(Count::Refused(failure)),
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_topic_without_a_leader_yet_is_neither_known_nor_missing() {
-        assert_eq!(learnt(Ok(8)), Some(Count::Known(8)));
+        assert_eq!(learnt(Ok(TopicShape { partitions: 8, replicas: 1 })), Some(Count::Known(8)));
         assert_eq!(learnt(Err(Failure::of(code::UNKNOWN_TOPIC_OR_PART))), Some(Count::Missing));
         assert_eq!(learnt(Err(Failure::of(code::LEADER_NOT_AVAILABLE))), None);
         assert!(matches!(learnt(Err(Failure::of(code::TOPIC_AUTHORIZATION))), Some(Count::Refused(_))));

@@ -183,7 +183,7 @@ pub(crate) fn out_of_range(partition: &Partition, at: Offset, range: Option<(Off
 pub(crate) fn committing(group: &str, topic: &str, brokers: &str, failure: &Failure) -> EndError {
     match failure.code {
         code::ILLEGAL_GENERATION | code::UNKNOWN_MEMBER_ID | code::REBALANCE_IN_PROGRESS => EndError::stop(
-            Code::CommitFailed,
+            Code::GroupTaken,
             format!(
                 "group {group} has members ({}): nobody else may subscribe with this group id",
                 failure.text

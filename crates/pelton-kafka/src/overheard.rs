@@ -180,7 +180,8 @@ unsafe extern "C" fn answered_or_not(
     error: i32,
     own: *mut c_void,
 ) -> sys::rd_kafka_resp_err_t {
-    if error != 0 && OF_TRANSACTIONS.contains(&request) {
+    // What a broker cannot do is refused here and never sent; such a request has no number of its kind yet, which is 0.
+    if error != 0 && error != code::UNSUPPORTED_FEATURE && OF_TRANSACTIONS.contains(&request) {
         // SAFETY: see `watch_requests`.
         unsafe { &*own.cast::<Overheard>() }.unanswered.fetch_add(1, Ordering::AcqRel);
     }

@@ -112,20 +112,32 @@ pub(crate) enum LogEnd {
     Latest,
 }
 
-/// A topic's name, and its partition count.
-pub(crate) type TopicAnswer = (String, Result<u32, Failure>);
+/// What is known of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TopicShape {
+    pub partitions: u32,
+    /// Copies of each partition; the fewest of any.
+    pub replicas: u32,
+}
+
+/// A topic's name, and its shape.
+pub(crate) type TopicAnswer = (String, Result<TopicShape, Failure>);
 
 /// What a broker answered.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// Committed, listed or just committed offsets.
     Partitions(Result<Vec<PartitionAnswer>, Failure>),
-    /// Partition counts of topics.
+    /// Shapes of topics.
     Topics(Result<Vec<TopicAnswer>, Failure>),
     /// Topics made.
     Created(Result<Vec<(String, Option<Failure>)>, Failure>),
     /// Topics deleted.
     Deleted(Result<Vec<(String, Option<Failure>)>, Failure>),
+    /// Settings of a topic by name.
+    Settings(Result<Vec<(String, String)>, Failure>),
+    /// Members of a group.
+    Members(Result<Vec<String>, Failure>),
 }
 
 /// Requests of one client that are under way, and answers nobody has fetched yet.
@@ -253,7 +265,43 @@ impl Requests {
         number
     }
 
-    /// Ask for the partition counts of topics. Creates none.
+    /// Ask for the settings of a topic.
+    pub(crate) fn topic_settings(&mut self, topic: &str, timeout_ms: i32) -> u64 {
+        let number = self.number();
+        let name = c_text(topic);
+        let options =
+            Options::new(&self.client, Admin::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, number, timeout_ms);
+        // SAFETY: all arguments live through the call, which copies them.
+        unsafe {
+            let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+            let mut of = sys::rd_kafka_ConfigResource_new(kind, name.as_ptr());
+            sys::rd_kafka_DescribeConfigs(self.client.raw(), &mut of, 1, options.raw, self.queue.raw());
+            sys::rd_kafka_ConfigResource_destroy(of);
+        }
+        number
+    }
+
+    /// Ask who takes part in a group.
+    pub(crate) fn members(&mut self, group: &str, timeout_ms: i32) -> u64 {
+        let number = self.number();
+        let name = c_text(group);
+        let mut names = [name.as_ptr()];
+        let operation = Admin::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+        let options = Options::new(&self.client, operation, number, timeout_ms);
+        // SAFETY: all arguments live through the call, which copies them.
+        unsafe {
+            sys::rd_kafka_DescribeConsumerGroups(
+                self.client.raw(),
+                names.as_mut_ptr(),
+                names.len(),
+                options.raw,
+                self.queue.raw(),
+            );
+        }
+        number
+    }
+
+    /// Ask for the shapes of topics. Creates none.
     pub(crate) fn describe(&mut self, topics: &[&str], timeout_ms: i32) -> u64 {
         let number = self.number();
         let names: Vec<_> = topics.iter().map(|t| c_text(t)).collect();
@@ -350,6 +398,8 @@ impl Answer {
                 | Answer::Topics(Ok(_))
                 | Answer::Created(Ok(_))
                 | Answer::Deleted(Ok(_))
+                | Answer::Settings(Ok(_))
+                | Answer::Members(Ok(_))
         )
     }
 }
@@ -375,8 +425,61 @@ fn decode(event: &Event) -> Option<Answer> {
         sys::RD_KAFKA_EVENT_DELETETOPICS_RESULT => {
             Some(Answer::Deleted(failure.map_or_else(|| Ok(deleted_answers(event)), Err)))
         }
+        sys::RD_KAFKA_EVENT_DESCRIBECONFIGS_RESULT => {
+            Some(Answer::Settings(failure.map_or_else(|| setting_answers(event), Err)))
+        }
+        sys::RD_KAFKA_EVENT_DESCRIBECONSUMERGROUPS_RESULT => {
+            Some(Answer::Members(failure.map_or_else(|| member_answers(event), Err)))
+        }
         _ => None,
     }
+}
+
+fn setting_answers(event: &Event) -> Result<Vec<(String, String)>, Failure> {
+    let mut all = Vec::new();
+    // SAFETY: results belong to the live event; the counts say how many there are.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeConfigs_result(event.raw());
+        let mut count = 0;
+        let resources = sys::rd_kafka_DescribeConfigs_result_resources(result, &mut count);
+        for i in 0..count {
+            let resource = *resources.add(i);
+            let code = sys::rd_kafka_ConfigResource_error(resource) as i32;
+            if code != 0 {
+                return Err(Failure::new(code, text(sys::rd_kafka_ConfigResource_error_string(resource))));
+            }
+            let mut count = 0;
+            let entries = sys::rd_kafka_ConfigResource_configs(resource, &mut count);
+            for i in 0..count {
+                let entry = *entries.add(i);
+                let name = text(sys::rd_kafka_ConfigEntry_name(entry));
+                all.push((name, text(sys::rd_kafka_ConfigEntry_value(entry))));
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn member_answers(event: &Event) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    // SAFETY: results belong to the live event; the counts say how many there are.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.raw());
+        let mut count = 0;
+        let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
+        for i in 0..count {
+            let group = *groups.add(i);
+            if let Some(failure) = failure_of(sys::rd_kafka_ConsumerGroupDescription_error(group)) {
+                return Err(failure);
+            }
+            for i in 0..sys::rd_kafka_ConsumerGroupDescription_member_count(group) {
+                let member = sys::rd_kafka_ConsumerGroupDescription_member(group, i);
+                let client = text(sys::rd_kafka_MemberDescription_client_id(member));
+                all.push(format!("{client} at {}", text(sys::rd_kafka_MemberDescription_host(member))));
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn commit_answers(event: &Event) -> Vec<PartitionAnswer> {
@@ -427,9 +530,15 @@ fn topic_answers(event: &Event) -> Vec<TopicAnswer> {
                 if let Some(failure) = failure_of(sys::rd_kafka_TopicDescription_error(topic)) {
                     return (name, Err(failure));
                 }
-                let mut partitions = 0;
-                sys::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
-                (name, Ok(partitions as u32))
+                let mut count = 0;
+                let partitions = sys::rd_kafka_TopicDescription_partitions(topic, &mut count);
+                let copies = |i| {
+                    let mut copies = 0;
+                    sys::rd_kafka_TopicPartitionInfo_replicas(*partitions.add(i), &mut copies);
+                    copies as u32
+                };
+                let replicas = (0..count).map(copies).min().unwrap_or(0);
+                (name, Ok(TopicShape { partitions: count as u32, replicas }))
             })
             .collect()
     }

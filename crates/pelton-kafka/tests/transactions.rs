@@ -4,9 +4,14 @@
 mod kit;
 
 use kit::*;
-use pelton_sdk::{EndError, ErrorKind, Offsets, Producer, Sink};
+use pelton_sdk::{ConnectorFactory, Durability, EndError, ErrorKind, Offsets, Producer, Sink};
 use pelton_types::{Code, Partition};
-use std::task::Poll;
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+};
+use serde_json::json;
+use std::{task::Poll, time::Duration};
 
 fn init(producer: &mut dyn Producer, throw_away: bool) -> Result<(), EndError> {
     producer.start_init(throw_away);
@@ -156,4 +161,40 @@ fn a_commit_without_an_init_fails_and_commits_nothing() {
     let why = holder.commit(1, "work").unwrap_err();
     assert_eq!((why.kind, why.code), (ErrorKind::Retry, Code::CommitFailed), "{why}");
     assert_eq!(holder.committed(), (None, None));
+}
+
+#[test]
+fn a_group_that_somebody_subscribes_with_is_refused_by_name_before_anything_is_done() {
+    for cluster in clusters() {
+        let (input, output) = (cluster.topic("tx-in", 1), cluster.topic("tx-out", 1));
+        let mut holder = Holder::new(&cluster, &input, &output, None);
+        let stray: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", cluster.bootstrap())
+            .set("group.id", holder.executor.group())
+            .set("client.id", "a-stray")
+            .create()
+            .unwrap();
+        stray.subscribe(&[&input]).unwrap();
+        until("the stray takes part", || {
+            let _ = stray.poll(Duration::from_millis(20));
+            (stray.assignment().unwrap().count() > 0).then_some(())
+        });
+        let refused = init(&mut *holder.producer, false).unwrap_err();
+        assert_eq!((refused.kind, refused.code), (ErrorKind::Stop, Code::GroupTaken), "{refused}");
+        assert!(refused.message.contains("has members, the first is a-stray at"), "{refused}");
+        drop(stray);
+        until("the group is empty again", || init(&mut *holder.producer, false).ok());
+        close(&mut *holder.producer);
+    }
+}
+
+#[test]
+fn the_catalog_says_how_many_copies_a_topic_has() {
+    for cluster in clusters() {
+        let topic = cluster.topic("durable", 2);
+        let catalog = cluster.factory().catalog(&json!({})).unwrap();
+        let single = Durability { replicas: 1, min_in_sync: 1 };
+        assert_eq!(block_on(catalog.durability(&topic)).unwrap(), Some(single));
+        assert_eq!(block_on(catalog.durability("no-such-topic")).unwrap(), None);
+    }
 }

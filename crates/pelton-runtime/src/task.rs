@@ -86,6 +86,8 @@ pub struct Task {
     producer: Option<Box<dyn Producer>>,
     /// What the machine was told last: why a producer is discarded.
     doubt: Doubt,
+    /// When its producer was fenced, lately.
+    fencings: Vec<Instant>,
 
     actions: VecDeque<Action>,
     reading: bool,
@@ -150,6 +152,7 @@ impl Task {
             positions,
             producer,
             doubt: Doubt::default(),
+            fencings: Vec::new(),
             actions: actions.into(),
             reading: false,
             working: false,
@@ -314,7 +317,12 @@ impl Task {
                 }
                 None => self.tell(Event::InitFailed(Failure::Stop(trouble::no_transactions()))),
             },
-            Action::DiscardProducer => self.discard_producer(),
+            Action::DiscardProducer => {
+                if self.doubt == Doubt::Fenced {
+                    self.note_fencing(now);
+                }
+                self.discard_producer();
+            }
             Action::Release { positions } => {
                 if !positions.is_empty() {
                     self.committed = positions;

@@ -2,7 +2,7 @@
 
 use pelton_checkpoint::Failure;
 use pelton_sdk::{EndError, ErrorKind, Failed, OptionError};
-use pelton_types::{Account, Code, Incident, Offset, Partition};
+use pelton_types::{Account, Code, Incident, Offset, Partition, TaskId};
 use std::time::Duration;
 
 /// Longest piece of a record quoted in an incident, characters.
@@ -96,6 +96,23 @@ pub fn stalled(holder: &str, partition: &Partition, offset: Offset, since: Durat
             since.as_secs()
         ),
         remedy: "nothing is lost; look at what it calls, or give it a shorter `timeout`".into(),
+        stops_task: false,
+    }
+}
+
+/// Somebody else initialises the task's transactional id.
+pub fn hijacked(task: &TaskId, times: usize) -> Incident {
+    let id = task.transactional_id();
+    Incident {
+        code: Code::Hijacked,
+        message: format!(
+            "transactional id {id} was fenced {times} times in two minutes, and nobody else has claimed the task: \
+             another program uses the id"
+        ),
+        remedy: format!(
+            "nothing is lost; find the program, and let only Pelton's user write with the id: kafka-acls --add \
+             --allow-principal User:NAME --operation Write --transactional-id {id}"
+        ),
         stops_task: false,
     }
 }

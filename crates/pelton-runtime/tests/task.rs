@@ -2,7 +2,8 @@
 
 mod support;
 
-use pelton_runtime::{Command, TaskState};
+use pelton_checkpoint::Delivery;
+use pelton_runtime::{Command, StagePlan, TaskState};
 use pelton_types::Code;
 use std::time::Duration;
 use support::*;
@@ -262,4 +263,27 @@ fn a_warm_task_that_nobody_grants_is_let_go_and_a_granted_one_starts_from_it() {
     bench.now += Duration::from_secs(61);
     bench.step();
     assert_eq!(queue.with(|shelf| shelf.sources), 0, "its parts are dropped");
+}
+
+#[test]
+fn an_id_that_somebody_else_takes_again_and_again_is_an_incident_and_loses_nothing() {
+    let queue = Queue::default();
+    queue.fill(1, 40);
+    queue.with(|shelf| shelf.transactional = true);
+    let mut bench = Bench::new(&queue);
+    let plan = StagePlan { delivery: Delivery::ExactlyOnce, ..plan("", false) };
+    bench.start(plan, 1, 1);
+    bench.until("the first commit of work", |b| committed(&b.queue, 0) > 0);
+    let incident = |b: &Bench| b.board.all().first().and_then(|s| s.incident.as_ref().map(|i| i.code));
+    for fencing in 1..=3 {
+        queue.with(|shelf| shelf.fence_commits = 1);
+        queue.fill(1, 10);
+        bench.until("a commit that is refused", |b| b.queue.with(|shelf| shelf.fence_commits == 0));
+        if fencing < 3 {
+            assert_ne!(incident(&bench), Some(Code::Hijacked), "{fencing} may be an accident");
+        }
+    }
+    bench.until("the incident", |b| incident(b) == Some(Code::Hijacked));
+    bench.until("all is committed", |b| committed(&b.queue, 0) == 70);
+    assert_eq!(queue.out().len(), 70, "each once");
 }

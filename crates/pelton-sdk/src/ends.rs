@@ -234,10 +234,23 @@ pub trait ConnectorFactory: Send + Sync {
 /// A boxed future, so that the traits need no async crate.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// How well a topic's records are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durability {
+    /// Copies of each partition; the fewest of any.
+    pub replicas: u32,
+    /// Copies that have a record before it is acknowledged, at least.
+    pub min_in_sync: u32,
+}
+
 /// Topics of a queue, for the coordinator.
 pub trait TopicCatalog: Send + Sync {
     /// Number of partitions, `None` when the topic does not exist.
     fn partitions<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<u32>, EndError>>;
+    /// How well a topic's records are kept; `None` when the topic does not exist, or this kind of queue does not say.
+    fn durability<'a>(&'a self, _topic: &'a str) -> BoxFuture<'a, Result<Option<Durability>, EndError>> {
+        Box::pin(async { Ok(None) })
+    }
     /// Create a topic; fine when it exists.
     fn create<'a>(&'a self, topic: &'a str, partitions: u32) -> BoxFuture<'a, Result<(), EndError>>;
     /// Delete a topic with all its records; fine when there is none.

@@ -30,7 +30,7 @@ pub use background::Background;
 pub use collector::{Collector, Failed};
 pub use connection::{Connection, Revealed, Secret};
 pub use ends::{
-    BoxFuture, Budget, Committed, Connector, ConnectorFactory, Lag, Offsets, Polled, Producer, ProducerSpec,
+    BoxFuture, Budget, Committed, Connector, ConnectorFactory, Durability, Lag, Offsets, Polled, Producer, ProducerSpec,
     Pushed, Scope, Sink, SinkSpec, Source, SourceShape, SourceSpec, TopicCatalog,
 };
 pub use error::{EndError, ErrorKind, OptionError};

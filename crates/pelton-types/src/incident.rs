@@ -58,6 +58,12 @@ codes! {
     OldGeneration = 302, "offsets of an older generation were never retired";
     /// The cluster has no transactions, or not such as exactly-once needs.
     NoTransactions = 303, "the cluster cannot do these transactions";
+    /// Exactly-once was asked for on topics that may lose acknowledged records.
+    WeakDurability = 304, "a topic may lose acknowledged records";
+    /// Somebody subscribes with the pipeline's group id.
+    GroupTaken = 305, "somebody else takes part in the consumer group";
+    /// Somebody else initialises the task's transactional id, again and again.
+    Hijacked = 306, "a transactional id is used by somebody else";
     /// No worker has room.
     Unassigned = 401, "tasks wait for a worker";
     /// Two workers claim one task's epoch.

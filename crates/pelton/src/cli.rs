@@ -282,6 +282,9 @@ pub struct CoordinatorArgs {
     /// How long a worker counts as alive without a heartbeat.
     #[arg(long, value_name = "TIME")]
     pub lease: Option<String>,
+    /// Take exactly-once pipelines on topics that may lose acknowledged records (for development).
+    #[arg(long)]
+    pub allow_weak_durability: bool,
     /// What makes workers exist: static, process.
     #[arg(long)]
     pub driver: Option<String>,

@@ -55,7 +55,9 @@ impl Fleet {
         let data = self.folder.join("coordinator").display().to_string();
         let arguments =
             ["coordinator", "--grpc", &self.grpc, "--http", "127.0.0.1:0", "--kafka", &self.kafka];
-        let command = self.command(&[&arguments[..], &["--data-dir", &data, "--lifeline"]].concat());
+        // The Kafka of tests is a single node.
+        let rest = ["--data-dir", &data, "--lifeline", "--allow-weak-durability"];
+        let command = self.command(&[&arguments[..], &rest].concat());
         self.start("coordinator", command)
     }
 

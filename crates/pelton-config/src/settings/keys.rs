@@ -94,6 +94,12 @@ pub const KEYS: &[Key] = &[
     key("broker.tls.key", Type::File, "", "PEM of the certificate's private key"),
     key("broker.http", Type::Address, "127.0.0.1:7464", "health and metrics of the development queue"),
     key(
+        "coordinator.allowWeakDurability",
+        Type::Choice(&["false", "true"]),
+        "false",
+        "whether exactly-once may write to topics with fewer than 3 replicas, or of which one alone acknowledges",
+    ),
+    key(
         "coordinator.dataDir",
         Type::Directory,
         "pelton-data/coordinator",

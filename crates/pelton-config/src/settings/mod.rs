@@ -87,6 +87,8 @@ pub struct CoordinatorSettings {
     pub models_dir: PathBuf,
     /// How long a worker counts as alive without a heartbeat.
     pub lease: Duration,
+    /// Take exactly-once pipelines on topics that may lose acknowledged records.
+    pub allow_weak_durability: bool,
     /// What makes workers exist.
     pub driver: Driver,
     /// Workers to start with the driver `process`.
@@ -258,6 +260,7 @@ impl Settings {
                 kafka: text("coordinator.kafka"),
                 models_dir: path("coordinator.modelsDir"),
                 lease: duration("coordinator.lease"),
+                allow_weak_durability: text("coordinator.allowWeakDurability") == "true",
                 driver: if text("coordinator.driver") == "process" {
                     Driver::Process
                 } else {

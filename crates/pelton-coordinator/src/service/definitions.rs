@@ -3,7 +3,9 @@
 use super::Options;
 use crate::core::{Accepted, StageLayout};
 use pelton_config::{Delivery, Document, parse};
-use pelton_sdk::{BuildContext, ConnectorFactory, EndError, ErrorKind, OptionError, Registry, TopicCatalog};
+use pelton_sdk::{
+    BuildContext, ConnectorFactory, Durability, EndError, ErrorKind, OptionError, Registry, TopicCatalog,
+};
 use pelton_types::Code;
 use serde_json::Value;
 use std::{
@@ -143,6 +145,9 @@ impl Definitions {
             for topic in lookup.factory(connector)?.check_sink(options).map_err(mistakes)? {
                 let user = format!("{name} of {} writes", document.name());
                 lookup.partitions((connector, options), &topic, &user, &mut topics).await?;
+                if spec.delivery == Delivery::ExactlyOnce {
+                    lookup.durability((connector, options), &topic, &user).await?;
+                }
             }
         }
         let shards = layout.iter().map(|(_, _, partitions)| *partitions).max().unwrap_or(1).max(1);
@@ -237,6 +242,26 @@ impl Lookup<'_> {
         }
     }
 
+    /// A topic that loses acknowledged records makes exactly-once an empty promise.
+    async fn durability(
+        &mut self,
+        (connector, of_end): (&str, &Value),
+        topic: &str,
+        user: &str,
+    ) -> Result<(), Status> {
+        let definitions = self.definitions;
+        if definitions.options.allow_weak_durability {
+            return Ok(());
+        }
+        let Some(catalog) = definitions.catalog(connector, of_end) else { return Ok(()) };
+        if let Some(found) = definitions.in_time(connector, catalog.durability(topic)).await?
+            && let Some(fault) = weakness(topic, user, found)
+        {
+            self.problems.push(fault);
+        }
+        Ok(())
+    }
+
     async fn look_up(&mut self, at: &TopicAt, options: &Value) -> Result<Topic, Status> {
         if let Some(known) = self.seen.get(at) {
             return Ok(*known);
@@ -253,6 +278,24 @@ impl Lookup<'_> {
         self.seen.insert(at.clone(), found);
         Ok(found)
     }
+}
+
+/// Copies that exactly-once asks for: one broker may be away for its upgrade while another dies.
+const REPLICAS: u32 = 3;
+/// Copies that have a record before it is acknowledged.
+const MIN_IN_SYNC: u32 = 2;
+
+/// Why a topic is no place for exactly-once. Pure.
+fn weakness(topic: &str, user: &str, found: Durability) -> Option<String> {
+    let Durability { replicas, min_in_sync } = found;
+    (replicas < REPLICAS || min_in_sync < MIN_IN_SYNC).then(|| {
+        format!(
+            "[{}] topic {topic}, which {user}, has {replicas} replicas and min.insync.replicas={min_in_sync}; \
+             `exactly-once` asks for {REPLICAS} and {MIN_IN_SYNC}, or a broker that dies takes acknowledged records with \
+             it. Raise them; or, on a cluster for development, set coordinator.allowWeakDurability to true",
+            Code::WeakDurability
+        )
+    })
 }
 
 /// `parse` finds these with their place; here they are only said, should a factory find more.
@@ -284,6 +327,18 @@ fn shorten(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exactly_once_asks_for_three_copies_of_which_two_acknowledge() {
+        let weak = |replicas, min_in_sync| {
+            weakness("out", "sink out of default/a writes", Durability { replicas, min_in_sync })
+        };
+        assert_eq!(weak(3, 2), None);
+        assert!(
+            weak(3, 1).unwrap().starts_with("[PLT0304] topic out, which sink out of default/a writes, has 3")
+        );
+        assert!(weak(1, 2).is_some());
+    }
 
     #[test]
     fn a_long_report_is_cut_at_a_line() {

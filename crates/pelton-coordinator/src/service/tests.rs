@@ -7,7 +7,8 @@ use pelton_proto::v1::{
     records_client::RecordsClient, worker_report, worker_session_client::WorkerSessionClient,
 };
 use pelton_sdk::{
-    BoxFuture, Connector, ConnectorFactory, EndError, OptionError, Scope, SourceShape, TopicCatalog,
+    BoxFuture, Connector, ConnectorFactory, Durability, EndError, OptionError, Scope, SourceShape,
+    TopicCatalog,
 };
 use pelton_types::Code;
 use serde_json::Value;
@@ -52,6 +53,9 @@ impl ConnectorFactory for FakeQueue {
     fn catalog(&self, _: &Value) -> Option<Arc<dyn TopicCatalog>> {
         Some(Arc::new(self.clone()))
     }
+    fn cluster(&self, _: &Value) -> Option<String> {
+        Some("q:9092".into())
+    }
     fn connect(&self, _: Scope) -> Box<dyn Connector> {
         unreachable!("the coordinator reads no records")
     }
@@ -65,6 +69,10 @@ impl TopicCatalog for FakeQueue {
             }
             Ok(self.topics.lock().unwrap().get(topic).copied())
         })
+    }
+    fn durability<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<Option<Durability>, EndError>> {
+        let min_in_sync = if topic == "durable" { 2 } else { 1 };
+        Box::pin(async move { Ok(Some(Durability { replicas: 3, min_in_sync })) })
     }
     fn create<'a>(&'a self, topic: &'a str, partitions: u32) -> BoxFuture<'a, Result<(), EndError>> {
         self.topics.lock().unwrap().insert(topic.to_owned(), partitions);
@@ -247,6 +255,22 @@ async fn a_pipeline_is_changed_paused_resumed_rolled_back_and_deleted() {
     client.delete(p.clone()).await.unwrap();
     assert_eq!(client.get(p).await.unwrap_err().code(), Rpc::NotFound);
     worker.kill();
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn exactly_once_is_refused_on_a_topic_that_may_lose_acknowledged_records_unless_that_is_allowed() {
+    let exactly_once = |to: &str| definition("p", to).replace("spec:\n", "spec:\n  delivery: exactly-once\n");
+    let running = start(development()).await;
+    let refused = running.apply(&exactly_once("totals")).await.unwrap_err();
+    assert_eq!(refused.code(), Rpc::FailedPrecondition);
+    let text = "[PLT0304] topic totals, which sink out of default/p writes, has 3 replicas and min.insync.replicas=1";
+    assert!(refused.message().starts_with(text), "{}", refused.message());
+    running.apply(&definition("p", "totals")).await.unwrap();
+    running.apply(&exactly_once("durable")).await.unwrap();
+    running.stop().await;
+    let running = start(Options { allow_weak_durability: true, ..development() }).await;
+    running.apply(&exactly_once("totals")).await.unwrap();
     running.stop().await;
 }
 

@@ -2,18 +2,28 @@
 //! job and goes back with its outcome.
 
 use super::{Outcome, Shared, client::TransactionalClient};
-use crate::{errors, link::Link, native::Failure, settings::Properties};
-use pelton_sdk::EndError;
-use pelton_types::{Offset, Partition};
+use crate::{
+    errors::{self, code},
+    link::Link,
+    native::Failure,
+    requests::{Answer, Requests},
+    settings::Properties,
+};
+use pelton_sdk::{EndError, Wake};
+use pelton_types::{Code, Offset, Partition};
 use std::{
     sync::{Arc, mpsc::Receiver},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// What the throw-away init may take: the broker fences the predecessor and aborts its transaction meanwhile.
 const THROW_AWAY_MS: i32 = 30;
 /// How long an init may take before the task hears of it and tries again.
 const INIT_MS: i32 = 10_000;
+/// How long the question for a group's members may take.
+const MEMBERS_MS: i32 = 2_000;
+/// How long a broker may take to say what it can do.
+const FIRST_CONTACT: Duration = Duration::from_millis(500);
 /// How long the last abort may take.
 const LAST_ABORT_MS: i32 = 1_000;
 
@@ -106,9 +116,41 @@ fn init(
         }
         drop(first);
     }
+    alone(&made, shared)?;
     made.init(INIT_MS).map_err(failed)?;
     made.begin().map_err(failed)?;
     Ok(made)
+}
+
+/// Nobody may subscribe with the pipeline's group: the broker would take that member's offsets for ours, and ours for
+/// its. Kafka's classic groups accept a transactional commit whoever their members are, so it has to be asked.
+fn alone(made: &TransactionalClient, shared: &Shared) -> Result<(), EndError> {
+    let mut requests = Requests::new(&made.client, &Wake::none());
+    let since = Instant::now();
+    let members = loop {
+        let number = requests.members(&shared.of.group, MEMBERS_MS);
+        requests.wait(MEMBERS_MS);
+        match requests.take(number) {
+            Some(Answer::Members(Ok(members))) => break members,
+            // Said of a broker that has not yet told what it can do, the group's coordinator at first contact.
+            Some(Answer::Members(Err(failure)))
+                if failure.code == code::UNSUPPORTED_FEATURE && since.elapsed() < FIRST_CONTACT =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // Who may not ask, or gets no answer, goes on as if alone.
+            _ => return Ok(()),
+        }
+    };
+    let Some(first) = members.first() else { return Ok(()) };
+    Err(EndError::stop(
+        Code::GroupTaken,
+        format!(
+            "group {} at {} has members, the first is {first}; Pelton joins no group, and nobody else may subscribe with \
+             its group id",
+            shared.of.group, shared.of.brokers
+        ),
+    ))
 }
 
 /// Commit, and open the next transaction; whether no request is left without its answer.

@@ -23,7 +23,7 @@ impl Task {
         let held = self.held();
         let incident = match &self.outcome {
             Some(Outcome::Failed(incident)) => Some(incident.clone()),
-            _ => self.incident.clone().or_else(|| self.stall_incident()),
+            _ => self.hijack_incident().or_else(|| self.incident.clone()).or_else(|| self.stall_incident()),
         };
         TaskSnapshot {
             task: self.grant.task.clone(),

@@ -1,9 +1,20 @@
 //! The task's transactional producer: whom a commit goes through, why one is discarded, and its end.
 
 use super::{Outcome, Task};
-use crate::positions::{Committer, PositionStore};
+use crate::{
+    positions::{Committer, PositionStore},
+    trouble,
+};
 use pelton_checkpoint::Event;
-use std::task::Poll;
+use pelton_types::Incident;
+use std::{
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+/// Fencings within [`HIJACK_WINDOW`] that are no accident any more: our own successor fences once, and then owns the task.
+const HIJACKED: usize = 3;
+const HIJACK_WINDOW: Duration = Duration::from_secs(120);
 
 /// Why a producer is in doubt: what the machine was told last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +65,18 @@ impl Task {
             _ => Committer::Sources(&mut self.sources),
         };
         (&mut self.positions, by)
+    }
+
+    /// Fenced, and nobody has claimed the task since: whoever it was is none of ours. Once may be a transaction that
+    /// timed out; again and again it is somebody who uses the id.
+    pub(super) fn note_fencing(&mut self, now: Instant) {
+        self.fencings.retain(|at| now.saturating_duration_since(*at) < HIJACK_WINDOW);
+        self.fencings.push(now);
+    }
+
+    /// The incident of an id that somebody else uses.
+    pub(super) fn hijack_incident(&self) -> Option<Incident> {
+        (self.fencings.len() >= HIJACKED).then(|| trouble::hijacked(&self.grant.task, self.fencings.len()))
     }
 
     pub(super) fn discard_producer(&mut self) {

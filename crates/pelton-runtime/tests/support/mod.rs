@@ -48,6 +48,8 @@ pub struct Shelf {
     pub open_letters: Vec<(String, Vec<(String, String)>)>,
     /// Producers discarded: what a sink took before is gone.
     pub producers: u32,
+    /// Commits that are refused because somebody else initialised the producer.
+    pub fence_commits: u32,
     /// Commits that fail happen all the same.
     pub failed_commits_happen: bool,
 }
@@ -280,6 +282,10 @@ impl Offsets for QueueOffsets {
     fn poll_commit(&mut self) -> Poll<Result<(), EndError>> {
         let Some((positions, metadata)) = self.commit.take() else { return Poll::Pending };
         let mut shelf = self.queue.0.lock().unwrap();
+        if shelf.fence_commits > 0 {
+            shelf.fence_commits -= 1;
+            return Poll::Ready(Err(EndError::fenced(Code::CommitFailed, "somebody else initialised the id")));
+        }
         if shelf.fail_commits > 0 {
             shelf.fail_commits -= 1;
             if shelf.failed_commits_happen {

@@ -126,7 +126,8 @@ impl Cluster {
         let mut arguments = text(&["coordinator", "--grpc", &args.coordinator_grpc]);
         arguments.extend(text(&["--http", &args.coordinator_http, "--data-dir", &coordinator_dir]));
         arguments.extend(text(&["--kafka", &bootstrap, "--models", &folder, "--base-dir", &folder]));
-        arguments.extend(text(&["--create-topics", &partitions]));
+        // The embedded queue is a single node: it keeps one copy of everything.
+        arguments.extend(text(&["--create-topics", &partitions, "--allow-weak-durability"]));
         arguments.extend(settings.iter().cloned());
         let coordinator = Process::start("coordinator", &logs, &arguments).await?;
         let address = format!("http://{}", coordinator.address("grpc"));

@@ -38,6 +38,7 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
         ("coordinator.kafka", args.kafka.clone()),
         ("coordinator.modelsDir", path(&args.models)),
         ("coordinator.lease", args.lease.clone()),
+        ("coordinator.allowWeakDurability", args.allow_weak_durability.then(|| "true".to_owned())),
         ("coordinator.driver", args.driver.clone()),
         ("coordinator.workers", args.workers.map(|n| n.to_string())),
     ])?;
@@ -110,6 +111,7 @@ async fn lead(
     };
     let mut options = Options {
         create_topics: args.create_topics.is_some(),
+        allow_weak_durability: own.allow_weak_durability,
         default_partitions: args.create_topics.unwrap_or(8).max(1),
         holder: grpc.to_owned(),
         ..Options::default()

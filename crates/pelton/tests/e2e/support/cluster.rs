@@ -33,7 +33,8 @@ pub fn coordinator(dir: &Path, kafka: &str, grpc: &str) -> (Child, String, Strin
     let data = dir.join("coordinator").display().to_string();
     let models = super::digits().display().to_string();
     let mut command = pelton(["coordinator", "--grpc", grpc, "--http", "127.0.0.1:0", "--kafka", kafka]);
-    command.args(["--data-dir", &data, "--models", &models, "--announce"]);
+    // The embedded queue is a single node.
+    command.args(["--data-dir", &data, "--models", &models, "--announce", "--allow-weak-durability"]);
     let mut child = Child::start(command);
     let announced = child.announced();
     let (grpc, http) = (text(&announced, "grpc"), text(&announced, "http"));
