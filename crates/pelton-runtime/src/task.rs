@@ -30,6 +30,8 @@ use transaction::Doubt;
 
 /// How long the coordinator may take to confirm an epoch; the claim, not the answer, makes it safe.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
+/// A commit is repeated after this; see [`Task::plan_repetition`].
+const REPEAT_COMMIT_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How often a sink that flushes is asked again: a flush ends in a few milliseconds.
 const FLUSH_POLL: Duration = Duration::from_millis(1);
 
@@ -109,6 +111,8 @@ pub struct Task {
     /// Under exactly-once: results may go to the sinks, because the transaction of the next commit takes them.
     outlet_open: bool,
     next_commit: Instant,
+    /// When what is committed is committed once more, although nothing moved (P9).
+    repeat_commit: Instant,
     stalls: cut::Stalls,
     turn: usize,
 
@@ -169,6 +173,7 @@ impl Task {
             undone: false,
             outlet_open: false,
             next_commit: now,
+            repeat_commit: now,
             stalls: cut::Stalls::new(),
             turn: 0,
             account: Account::default(),
@@ -184,6 +189,7 @@ impl Task {
             plan,
         };
         task.plan_commit(now);
+        task.plan_repetition(now);
         task
     }
 
@@ -247,7 +253,7 @@ impl Task {
         let mut progressed = self.act(now);
         progressed |= self.poll_closing();
         self.check_times(now);
-        progressed |= self.poll_positions();
+        progressed |= self.poll_positions(now);
         progressed |= self.poll_producer();
         self.tell_revoke();
         if self.working {
@@ -417,7 +423,7 @@ impl Task {
         if self.working && now >= self.next_commit {
             self.plan_commit(now);
             self.note_stalls(now);
-            if self.could_commit() {
+            if self.could_commit() || now >= self.repeat_commit {
                 self.tell(Event::CommitDue);
             }
         }
@@ -429,6 +435,13 @@ impl Task {
         let passed = now.saturating_duration_since(self.options.origin).as_nanos() / interval.as_nanos();
         let next = u64::try_from((passed + 1) * interval.as_nanos()).unwrap_or(u64::MAX);
         self.next_commit = self.options.origin + Duration::from_nanos(next);
+    }
+
+    /// Offsets of a group without members expire a week after their last commit, however long the task works on, and so
+    /// do idle transactional ids. Tasks take their turns, or all would commit at once.
+    pub(super) fn plan_repetition(&mut self, now: Instant) {
+        let turn = Duration::from_secs(u64::from(self.grant.task.index % 60) * 60);
+        self.repeat_commit = now + REPEAT_COMMIT_AFTER - turn;
     }
 
     fn read_positions(&mut self) -> Positions {

@@ -287,3 +287,22 @@ fn an_id_that_somebody_else_takes_again_and_again_is_an_incident_and_loses_nothi
     bench.until("all is committed", |b| committed(&b.queue, 0) == 70);
     assert_eq!(queue.out().len(), 70, "each once");
 }
+
+#[test]
+fn an_idle_task_commits_what_is_committed_once_more_each_day_before_it_expires() {
+    for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
+        let queue = Queue::default();
+        queue.fill(1, 10);
+        queue.with(|shelf| shelf.transactional = delivery == Delivery::ExactlyOnce);
+        let mut bench = Bench::new(&queue);
+        bench.start(StagePlan { delivery, ..plan("", false) }, 1, 1);
+        bench.until("the commit of all records", |b| committed(&b.queue, 0) == 10);
+        let commits = queue.with(|shelf| shelf.commits);
+        let settled = bench.now + Duration::from_secs(5);
+        bench.until("some time without records", |b| b.now > settled);
+        assert_eq!(queue.with(|shelf| shelf.commits), commits, "nothing moved");
+        bench.now += Duration::from_secs(24 * 3600);
+        bench.until("the same commit again", |b| b.queue.with(|shelf| shelf.commits) == commits + 1);
+        assert_eq!((committed(&queue, 0), queue.out().len()), (10, 10));
+    }
+}

@@ -3,7 +3,7 @@
 use super::Task;
 use crate::trouble;
 use pelton_checkpoint::Event;
-use std::task::Poll;
+use std::{task::Poll, time::Instant};
 
 impl Task {
     /// Whether the producer is initialised.
@@ -24,12 +24,15 @@ impl Task {
     }
 
     /// Answers of the places where positions are kept.
-    pub(super) fn poll_positions(&mut self) -> bool {
+    pub(super) fn poll_positions(&mut self, now: Instant) -> bool {
         let Some(event) = self.positions.poll(&mut self.sources, self.producer.as_deref_mut()) else {
             return false;
         };
         match &event {
-            Event::CommitDone { .. } => self.note_commit(true),
+            Event::CommitDone { .. } => {
+                self.plan_repetition(now);
+                self.note_commit(true);
+            }
             Event::CommitFailed(_) => self.note_commit(false),
             _ => {}
         }

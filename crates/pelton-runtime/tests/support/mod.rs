@@ -284,7 +284,10 @@ impl Offsets for QueueOffsets {
         let mut shelf = self.queue.0.lock().unwrap();
         if shelf.fence_commits > 0 {
             shelf.fence_commits -= 1;
-            return Poll::Ready(Err(EndError::fenced(Code::CommitFailed, "somebody else initialised the id")));
+            return Poll::Ready(Err(EndError::fenced(
+                Code::CommitFailed,
+                "somebody else initialised the id",
+            )));
         }
         if shelf.fail_commits > 0 {
             shelf.fail_commits -= 1;

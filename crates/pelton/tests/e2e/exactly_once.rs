@@ -162,3 +162,53 @@ fn shards_are_dealt_anew_while_records_flow_and_a_deleted_pipeline_is_retired() 
         (said.out.trim() == "[]").then_some(())
     });
 }
+
+fn incident_of(cluster: &Cluster, code: &str) -> serde_json::Value {
+    until(&format!("an incident {code}"), || {
+        let said = cluster.verb(&["get", "incidents", "-o", "json"]);
+        let all: serde_json::Value = serde_json::from_str(&said.out).ok()?;
+        all.as_array()?.iter().find(|i| i["code"] == code).cloned()
+    })
+}
+
+#[test]
+fn offsets_that_another_tool_set_on_a_paused_pipeline_and_a_topic_made_anew_are_refused_and_told() {
+    let cluster = Cluster::start(1);
+    let kafka = cluster.kafka();
+    topics(&kafka);
+    cluster.apply(&dealt("once", 1)).ok();
+    trickle(&kafka, 0..100);
+    counts(&kafka, 100);
+    cluster.verb(&["pause", "once"]).ok();
+    cluster.until("once", "let go", |p| {
+        p["phase"] == "paused" && p["tasks"].as_array().unwrap().iter().all(|t| t["state"] != "running")
+    });
+    kafka.reset("pelton.default.once", "in", 0, 0);
+    cluster.verb(&["resume", "once"]).ok();
+    let told = incident_of(&cluster, "PLT0301");
+    let text = told["message"].as_str().unwrap();
+    assert!(text.contains("in[0]") && text.contains("another tool"), "{told}");
+    assert_eq!(kafka.all("out").len(), 90, "nothing was read again");
+
+    // A topic that was deleted and made anew has lost its offsets too.
+    let cluster = Cluster::start(1);
+    let kafka = cluster.kafka();
+    topics(&kafka);
+    cluster.apply(&dealt("once", 1)).ok();
+    trickle(&kafka, 0..100);
+    counts(&kafka, 100);
+    cluster.verb(&["pause", "once"]).ok();
+    cluster.until("once", "let go", |p| {
+        p["phase"] == "paused" && p["tasks"].as_array().unwrap().iter().all(|t| t["state"] != "running")
+    });
+    kafka.delete("in");
+    kafka.create("in", 4);
+    kafka.put_ids("in", 100..150);
+    cluster.verb(&["resume", "once"]).ok();
+    let said = until("an incident", || {
+        let said = cluster.verb(&["get", "incidents", "-o", "json"]).out;
+        said.contains("PLT0").then_some(said)
+    });
+    assert!(said.contains("PLT0301") || said.contains("PLT0205"), "{said}");
+    assert_eq!(kafka.all("out").len(), 90, "nothing of the new topic was read");
+}

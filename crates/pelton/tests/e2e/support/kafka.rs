@@ -50,6 +50,28 @@ impl Kafka {
         made.into_iter().for_each(|one| drop(one.unwrap()));
     }
 
+    pub fn delete(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let gone = runtime.block_on(admin.delete_topics(&[topic], &options)).unwrap();
+        gone.into_iter().for_each(|one| drop(one.unwrap()));
+        until("the topic is gone", || (!self.topics().contains(&topic.to_owned())).then_some(()));
+    }
+
+    /// Set a group's offset as another tool does, without our text beside it.
+    pub fn reset(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("group.id", group)
+            .create()
+            .unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).unwrap();
+    }
+
     /// Names of all topics.
     pub fn topics(&self) -> Vec<String> {
         let all = self.producer.client().fetch_metadata(None, PATIENCE).unwrap();
