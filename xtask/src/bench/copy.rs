@@ -86,7 +86,28 @@ struct Round {
     /// The pipelines' CPU time without the start and the wait at the end.
     filter_net: f64,
     pass_net: f64,
+    /// No operator, dealt to [`TASKS`] tasks, under each delivery.
+    dealt_net: f64,
+    exactly_once_net: f64,
 }
+
+/// Tasks of the pipelines that compare deliveries: under exactly-once each has a producer of its own.
+const TASKS: u32 = 4;
+const AT_LEAST_ONCE: &str = "at-least-once";
+const EXACTLY_ONCE: &str = "exactly-once";
+
+/// A pipeline that copies.
+#[derive(Clone, Copy)]
+struct Kind {
+    filter: Option<&'static str>,
+    delivery: &'static str,
+    tasks: Option<u32>,
+}
+
+const FILTER: Kind = Kind { filter: Some(".price >= 0"), delivery: AT_LEAST_ONCE, tasks: None };
+const PASS: Kind = Kind { filter: None, delivery: AT_LEAST_ONCE, tasks: None };
+const DEALT: Kind = Kind { filter: None, delivery: AT_LEAST_ONCE, tasks: Some(TASKS) };
+const TRANSACTIONAL: Kind = Kind { filter: None, delivery: EXACTLY_ONCE, tasks: Some(TASKS) };
 
 struct Bench {
     kafka: String,
@@ -100,10 +121,13 @@ impl Bench {
     /// All in turns, so that what a busy machine does to one it does to the others.
     fn round(&self) -> Result<Round, String> {
         let bare = self.bare()?;
-        let filter = self.pipeline(Some(".price >= 0"), &self.source)?;
-        let pass = self.pipeline(None, &self.source)?;
+        let filter = self.pipeline(FILTER, &self.source)?;
+        let pass = self.pipeline(PASS, &self.source)?;
+        let dealt = self.pipeline(DEALT, &self.source)?;
+        let exactly_once = self.pipeline(TRANSACTIONAL, &self.source)?;
         // The same program on a topic without records: start, connections, and the wait for idleness.
-        let rest = self.pipeline(Some(".price >= 0"), &unique("bench-empty"))?;
+        let rest = self.pipeline(FILTER, &unique("bench-empty"))?;
+        let transactional_rest = self.pipeline(TRANSACTIONAL, &unique("bench-empty"))?;
         let rate = |cpu: f64| self.records as f64 / cpu;
         Ok(Round {
             bare: rate(bare),
@@ -111,6 +135,8 @@ impl Bench {
             filter: rate(filter),
             filter_net: rate(filter - rest),
             pass_net: rate(pass - rest),
+            dealt_net: rate(dealt - rest),
+            exactly_once_net: rate(exactly_once - transactional_rest),
         })
     }
 
@@ -127,13 +153,13 @@ impl Bench {
     }
 
     /// CPU-seconds of a process that runs a pipeline over a topic from start to end.
-    fn pipeline(&self, filter: Option<&str>, from: &str) -> Result<f64, String> {
+    fn pipeline(&self, kind: Kind, from: &str) -> Result<f64, String> {
         let to = unique("bench-out");
         for topic in [from, &to] {
             self.example(&["create", topic])?;
         }
         let file = self.work.join("copy.yaml");
-        let text = definition(&to, from, &to, filter);
+        let text = definition(&to, from, &to, kind);
         fs::write(&file, text).map_err(|cause| format!("{}: {cause}", file.display()))?;
         let account = self.pelton(&file)?;
         let expected = if from == self.source { self.records } else { 0 };
@@ -153,11 +179,15 @@ impl Bench {
     }
 }
 
-fn definition(name: &str, from: &str, to: &str, filter: Option<&str>) -> String {
+fn definition(name: &str, from: &str, to: &str, Kind { filter, delivery, tasks }: Kind) -> String {
     let mut text =
         format!("apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: {{ name: {name} }}\nspec:\n");
     // Writing to a string does not fail.
-    let _ = writeln!(text, "  delivery: at-least-once\n  commitInterval: 1s\n  sources:");
+    let _ = writeln!(text, "  delivery: {delivery}\n  commitInterval: 1s");
+    if let Some(tasks) = tasks {
+        let _ = writeln!(text, "  tasks: {tasks}");
+    }
+    let _ = writeln!(text, "  sources:");
     let _ = writeln!(text, "    in: {{ kafka: {{ topics: [{from}], start: earliest }}, decode: json }}");
     if let Some(filter) = filter {
         let _ = writeln!(text, "  operators:\n    - {{ name: all, filter: \"{filter}\" }}");
@@ -170,17 +200,24 @@ fn table(rounds: &[Round]) -> String {
     let figures = |of: Figure| median(rounds.iter().map(of).collect());
     // A ratio is taken within a round, where both sides had the same machine.
     let ratio = |of: Figure| median(rounds.iter().map(|r| of(r) / r.bare).collect());
-    let rows: [(&str, Figure); 5] = [
+    let rows: [(&str, Figure); 7] = [
         ("bare client loop", |r| r.bare),
         ("pipeline, filter that keeps all", |r| r.filter_net),
         ("pipeline, no operator", |r| r.pass_net),
-        ("  the same with start and idle time: filter", |r| r.filter),
+        ("pipeline, no operator, 4 tasks", |r| r.dealt_net),
+        ("  the same, exactly-once", |r| r.exactly_once_net),
+        ("pipelines as above with start and idle time: filter", |r| r.filter),
         ("  no operator", |r| r.pass),
     ];
     let mut text = format!("{:<46} {:>18} {:>7}\n", "median of the rounds", "records/CPU-second", "ratio");
     for (name, of) in rows {
         let _ = writeln!(text, "{name:<46} {:>18.0} {:>7.3}", figures(of), ratio(of));
     }
+    let deliveries = median(rounds.iter().map(|r| r.exactly_once_net / r.dealt_net).collect());
+    let _ = writeln!(
+        text,
+        "exactly-once at a commit interval of 1 s, of at-least-once: {deliveries:.3} (bar 0.9)"
+    );
     text
 }
 
@@ -208,15 +245,20 @@ mod tests {
             pass: filter,
             filter_net: filter,
             pass_net: filter,
+            dealt_net: filter,
+            exactly_once_net: filter * 0.95,
         };
         let shown = table(&[round(100.0, 90.0), round(200.0, 160.0), round(50.0, 20.0)]);
         let filter = shown.lines().find(|line| line.contains("keeps all")).unwrap();
         assert!(filter.contains(" 90 ") && filter.ends_with("0.800"), "{shown}");
+        assert!(shown.ends_with("of at-least-once: 0.950 (bar 0.9)\n"), "{shown}");
     }
 
     #[test]
     fn the_definition_without_an_operator_has_none() {
-        assert!(!definition("n", "a", "b", None).contains("operators"));
-        assert!(definition("n", "a", "b", Some(".price >= 0")).contains("filter: \".price >= 0\""));
+        assert!(!definition("n", "a", "b", PASS).contains("operators"));
+        assert!(definition("n", "a", "b", FILTER).contains("filter: \".price >= 0\""));
+        let dealt = definition("n", "a", "b", TRANSACTIONAL);
+        assert!(dealt.contains("delivery: exactly-once\n") && dealt.contains("tasks: 4\n"), "{dealt}");
     }
 }
