@@ -16,6 +16,7 @@
 mod incidents;
 mod members;
 mod pipelines;
+mod positions;
 mod reports;
 mod retire;
 mod settle;
@@ -26,9 +27,12 @@ mod tests;
 mod view;
 
 pub use pipelines::{Accepted, Applied, Outcome, StageLayout};
+pub use positions::{Everything, PartitionAt, Setting};
 pub use view::{Snapshot, incident};
 
-use crate::store::{EpochRecord, IncidentRecord, PipelineRecord, RevisionRecord};
+use crate::store::{
+    AuditRecord, EpochRecord, IncidentRecord, PipelineRecord, RevisionRecord, SavepointRecord,
+};
 use pelton_proto::v1;
 use pelton_types::{Account, Epoch, Generation, PipelineName, TaskId, Term};
 use std::{
@@ -150,6 +154,10 @@ pub struct Restored {
     pub incidents: BTreeMap<String, IncidentRecord>,
     /// Deleted pipeline objects and when.
     pub deleted: BTreeMap<String, i64>,
+    /// Savepoints by pipeline object and name.
+    pub savepoints: Vec<(String, String, SavepointRecord)>,
+    /// What was done by hand, by pipeline object and number.
+    pub audit: Vec<(String, u64, AuditRecord)>,
 }
 
 /// The state of the whole.
@@ -214,8 +222,11 @@ struct Pipeline {
     tasks: Vec<TaskId>,
     /// Tasks of older generations that somebody may still hold.
     retiring: BTreeSet<TaskId>,
-    /// Those of them that are being retired now.
+    /// Tasks that are being retired, or moved to other offsets, now: nobody is granted them.
     closing: BTreeSet<TaskId>,
+    savepoints: BTreeMap<String, SavepointRecord>,
+    /// By number.
+    audit: BTreeMap<u64, AuditRecord>,
 }
 
 #[derive(Debug)]

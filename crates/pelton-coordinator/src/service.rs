@@ -6,7 +6,9 @@
 mod actor;
 mod admin;
 mod definitions;
+mod hand;
 mod hub;
+mod positions;
 mod records;
 mod retirement;
 mod session;

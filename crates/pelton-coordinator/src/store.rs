@@ -11,8 +11,8 @@ mod memory;
 mod tests;
 
 pub use documents::{
-    Deleted, Document, EpochRecord, IncidentRecord, Leader, PipelineRecord, RevisionRecord, StageRecord,
-    Wanted, keys,
+    AuditRecord, Deleted, Document, EpochRecord, IncidentRecord, Leader, PipelineRecord, RevisionRecord,
+    SavepointRecord, StageRecord, Wanted, keys,
 };
 pub use file::FileStore;
 pub use memory::MemoryStore;

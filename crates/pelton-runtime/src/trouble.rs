@@ -15,7 +15,7 @@ pub fn of_end(error: &EndError, end: &str) -> Incident {
         (_, false) => "Pelton tries again by itself",
         (Code::TopicMissing, _) => "create the topic, then resume the pipeline",
         (Code::OffsetOutOfRange, _) => {
-            "decide where to go on, set the group's offsets there, then resume the pipeline"
+            "decide where to go on, then `pelton pause`, `pelton task skip-to` and `pelton resume`"
         }
         _ => "mend the cause, then resume the pipeline",
     };

@@ -56,6 +56,12 @@ pub enum Command {
     Resume(NamedArgs),
     /// Go back to an earlier revision of a pipeline.
     Rollback(RollbackArgs),
+    /// Note where a pipeline stands, to be able to go back there.
+    #[command(subcommand)]
+    Savepoint(SavepointCommand),
+    /// Set by hand where a paused pipeline goes on.
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Take the tasks off a worker.
     Drain(DrainArgs),
     /// Watch live records of a pipeline.
@@ -664,6 +670,82 @@ pub struct NamedArgs {
     pub client: ClientArgs,
 }
 
+/// `pelton savepoint`
+#[derive(Debug, Subcommand)]
+pub enum SavepointCommand {
+    /// Keep the revision and the committed offsets of a pipeline under a name.
+    Create {
+        /// The pipeline.
+        pipeline: String,
+        /// Name of the savepoint; made from the time unless given.
+        #[arg(default_value = "")]
+        name: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// List the savepoints of a pipeline.
+    List {
+        /// The pipeline.
+        pipeline: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Forget a savepoint.
+    Delete {
+        /// The pipeline.
+        pipeline: String,
+        /// The savepoint.
+        name: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+/// `pelton task`
+#[derive(Debug, Subcommand)]
+pub enum TaskCommand {
+    /// Have a paused pipeline go on at other offsets. Records before them are skipped, records after them that were
+    /// processed are processed again; the audit in `pelton describe` keeps who did it and why.
+    SkipTo {
+        /// The pipeline.
+        pipeline: String,
+        /// A partition and the next offset to read, such as orders/3=1200.
+        #[arg(required = true, value_name = "TOPIC/PARTITION=OFFSET")]
+        positions: Vec<PositionArg>,
+        /// Why, for the audit.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+/// A partition and an offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PositionArg {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to read.
+    pub offset: i64,
+}
+
+impl std::str::FromStr for PositionArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('=').and_then(|(of, offset)| {
+            let (topic, partition) = of.rsplit_once('/')?;
+            Some((topic.to_owned(), partition.parse().ok()?, offset.parse().ok()?))
+        });
+        let (topic, partition, offset) = parts.ok_or_else(|| {
+            format!("`{text}` is not of the form TOPIC/PARTITION=OFFSET, such as orders/3=1200")
+        })?;
+        Ok(Self { topic, partition, offset })
+    }
+}
+
 /// `pelton rollback`
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
@@ -672,6 +754,13 @@ pub struct RollbackArgs {
     /// The revision; the one before the newest unless given.
     #[arg(long, default_value_t = 0)]
     pub to_revision: u64,
+    /// Instead of a revision: that of this savepoint, and its offsets. The pipeline is to be paused; what it wrote since
+    /// stays, and is written again.
+    #[arg(long, value_name = "NAME", conflicts_with = "to_revision")]
+    pub to_savepoint: Option<String>,
+    /// Why, for the audit.
+    #[arg(long, default_value = "")]
+    pub reason: String,
     #[command(flatten)]
     pub client: ClientArgs,
 }

@@ -69,6 +69,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Pause(args) => verbs::pipelines::pause(args).await,
         Command::Resume(args) => verbs::pipelines::resume(args).await,
         Command::Rollback(args) => verbs::pipelines::rollback(args).await,
+        Command::Savepoint(command) => verbs::positions::savepoint(command).await,
+        Command::Task(command) => verbs::positions::task(command).await,
         Command::Drain(args) => verbs::pipelines::drain(args).await,
         Command::Tap(args) => verbs::tap::tap(args).await,
         Command::Diff(args) => verbs::apply::diff(args).await,

@@ -122,6 +122,18 @@ impl Core {
             tasks: Vec::new(),
             retiring: BTreeSet::new(),
             closing: BTreeSet::new(),
+            savepoints: stored
+                .savepoints
+                .iter()
+                .filter(|(of, _, _)| of == uuid)
+                .map(|(_, name, s)| (name.clone(), s.clone()))
+                .collect(),
+            audit: stored
+                .audit
+                .iter()
+                .filter(|(of, _, _)| of == uuid)
+                .map(|(_, number, entry)| (*number, entry.clone()))
+                .collect(),
         };
         let id = |stage, generation, index| TaskId {
             pipeline: name.clone(),
@@ -202,6 +214,8 @@ impl Core {
             tasks: Vec::new(),
             retiring: BTreeSet::new(),
             closing: BTreeSet::new(),
+            savepoints: BTreeMap::new(),
+            audit: BTreeMap::new(),
         };
         self.pipelines.insert(accepted.name.clone(), pipeline);
         self.add_revision(&accepted.name, 1, accepted.definition, now);
@@ -417,6 +431,12 @@ impl Core {
         let writes = &mut self.effects.writes;
         for number in pipeline.revisions.keys() {
             writes.insert(keys::revision(&uuid, *number), None);
+        }
+        for savepoint in pipeline.savepoints.keys() {
+            writes.insert(keys::savepoint(&uuid, savepoint), None);
+        }
+        for number in pipeline.audit.keys() {
+            writes.insert(keys::audit(&uuid, *number), None);
         }
         writes.insert(keys::pipeline(name), None);
         writes.insert(keys::deleted(&uuid), Some(Deleted { at_ms: now.wall_ms }.encode()));

@@ -108,7 +108,10 @@ impl Core {
                 Hold::Releasing { worker, then, .. } => Some(then.clone().unwrap_or_else(|| worker.clone())),
                 Hold::Nobody { not_before, prefer } => {
                     let from = if task.known { *not_before } else { (*not_before).max(self.grants_from) };
-                    let retiring = self.pipelines.get(&id.pipeline).is_some_and(|p| !p.retiring.is_empty());
+                    let retiring = self
+                        .pipelines
+                        .get(&id.pipeline)
+                        .is_some_and(|p| !p.retiring.is_empty() || p.closing.contains(id));
                     if from > now.at {
                         next_wait = Some(next_wait.map_or(from, |w| w.min(from)));
                     }

@@ -280,6 +280,12 @@ impl World {
                 restored.epochs.insert(key.clone(), EpochRecord::decode(key, &document).unwrap());
             } else if key.starts_with(keys::INCIDENTS) {
                 restored.incidents.insert(key.clone(), IncidentRecord::decode(key, &document).unwrap());
+            } else if let Some((uuid, label)) = keys::savepoint_name(key) {
+                let savepoint = SavepointRecord::decode(key, &document).unwrap();
+                restored.savepoints.push((uuid.to_owned(), label.to_owned(), savepoint));
+            } else if let Some((uuid, number)) = keys::audit_number(key) {
+                let entry = AuditRecord::decode(key, &document).unwrap();
+                restored.audit.push((uuid.to_owned(), number, entry));
             } else if let Some(uuid) = key.strip_prefix(keys::DELETED) {
                 restored.deleted.insert(uuid.to_owned(), 0);
             }

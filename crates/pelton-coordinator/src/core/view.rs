@@ -118,6 +118,16 @@ impl Core {
             created_ms: record.created_ms,
             changed_ms: record.changed_ms,
             tasks_wanted: pipeline.tasks.len() as u32,
+            audit: pipeline
+                .audit
+                .values()
+                .map(|entry| v1::AuditEntry {
+                    at_ms: entry.at_ms,
+                    by: entry.by.clone(),
+                    what: entry.what.clone(),
+                    reason: entry.reason.clone(),
+                })
+                .collect(),
         }
     }
 }

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     core::{Core, Effects, Now, Refusal, Restored, Retiring, SessionId, Snapshot},
     store::{
-        Deleted, Document, EpochRecord, IncidentRecord, Leader, MetadataStore, PipelineRecord,
-        RevisionRecord, StoreError, Transaction, Version, keys,
+        AuditRecord, Deleted, Document, EpochRecord, IncidentRecord, Leader, MetadataStore, PipelineRecord,
+        RevisionRecord, SavepointRecord, StoreError, Transaction, Version, keys,
     },
 };
 use pelton_proto::v1::{self, worker_report};
@@ -277,6 +277,11 @@ async fn read_all(
             restored.epochs.insert(key.clone(), EpochRecord::decode(&key, &document)?);
         } else if key.starts_with(keys::INCIDENTS) {
             restored.incidents.insert(key.clone(), IncidentRecord::decode(&key, &document)?);
+        } else if let Some((uuid, name)) = keys::savepoint_name(&key) {
+            let savepoint = SavepointRecord::decode(&key, &document)?;
+            restored.savepoints.push((uuid.to_owned(), name.to_owned(), savepoint));
+        } else if let Some((uuid, number)) = keys::audit_number(&key) {
+            restored.audit.push((uuid.to_owned(), number, AuditRecord::decode(&key, &document)?));
         } else if let Some(uuid) = key.strip_prefix(keys::DELETED) {
             restored.deleted.insert(uuid.to_owned(), Deleted::decode(&key, &document)?.at_ms);
         }

@@ -193,9 +193,12 @@ impl Pipelines for Admin {
     ) -> Result<Response<v1::Pipeline>, Status> {
         let r = request.into_inner();
         let name = name_of(&r.namespace, &r.name)?;
-        let wanted = name.clone();
-        let text =
-            self.handle.ask(move |core, _| core.definition(&wanted, r.revision)).await?.map_err(refused)?;
+        let text = if r.savepoint.is_empty() {
+            let (wanted, revision) = (name.clone(), r.revision);
+            self.handle.ask(move |core, _| core.definition(&wanted, revision)).await?.map_err(refused)?
+        } else {
+            self.back_to_savepoint(&name, &r).await?
+        };
         // Through the same checks as any other definition: topics and models may have changed since.
         self.apply_text(&text, &format!("revision of {name}"), &name.namespace, false).await?;
         Ok(Response::new(self.pipeline(&name).await?))
@@ -224,6 +227,39 @@ impl Pipelines for Admin {
         let name = name_of(&r.namespace, &r.name)?;
         let revisions = self.handle.ask(move |core, _| core.revisions(&name)).await?.map_err(refused)?;
         Ok(Response::new(v1::ListRevisionsResponse { revisions }))
+    }
+
+    async fn create_savepoint(
+        &self,
+        request: Request<v1::SavepointRef>,
+    ) -> Result<Response<v1::Savepoint>, Status> {
+        Ok(Response::new(self.create_savepoint_of(request.into_inner()).await?))
+    }
+
+    async fn list_savepoints(
+        &self,
+        request: Request<v1::PipelineRef>,
+    ) -> Result<Response<v1::ListSavepointsResponse>, Status> {
+        let savepoints = self.savepoints_of(request.into_inner()).await?;
+        Ok(Response::new(v1::ListSavepointsResponse { savepoints }))
+    }
+
+    async fn delete_savepoint(
+        &self,
+        request: Request<v1::SavepointRef>,
+    ) -> Result<Response<v1::DeleteSavepointResponse>, Status> {
+        let r = request.into_inner();
+        let name = name_of(&r.namespace, &r.pipeline)?;
+        self.handle.ask(move |core, _| core.drop_savepoint(&name, &r.name)).await?.map_err(refused)?;
+        Ok(Response::new(v1::DeleteSavepointResponse {}))
+    }
+
+    async fn set_positions(
+        &self,
+        request: Request<v1::SetPositionsRequest>,
+    ) -> Result<Response<v1::SetPositionsResponse>, Status> {
+        let before = self.set_positions_of(request.into_inner()).await?;
+        Ok(Response::new(v1::SetPositionsResponse { before }))
     }
 
     async fn watch(&self, request: Request<v1::PipelineRef>) -> Result<Response<Self::WatchStream>, Status> {

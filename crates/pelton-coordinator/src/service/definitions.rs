@@ -75,6 +75,11 @@ impl Definitions {
         Self { options, registry, context }
     }
 
+    /// The components of this build.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Check every document of a text, or say everything that is wrong with it.
     pub(super) async fn prepare(
         &self,

@@ -151,6 +151,34 @@ pub struct IncidentRecord {
 }
 impl Document for IncidentRecord {}
 
+/// Where a pipeline stood when somebody asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SavepointRecord {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// Revision at that time.
+    pub revision: u64,
+    /// The next offset to read: topic, partition, offset.
+    pub positions: Vec<(String, i32, i64)>,
+}
+impl Document for SavepointRecord {}
+
+/// Somebody changed by hand what a pipeline will do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRecord {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// Who, as the client says.
+    pub by: String,
+    /// What was done.
+    pub what: String,
+    /// Why, in their words.
+    pub reason: String,
+}
+impl Document for AuditRecord {}
+
 /// A pipeline object that was deleted: a worker that still holds one of its tasks is told to let go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -174,6 +202,10 @@ pub mod keys {
     pub const EPOCHS: &str = "epoch/";
     /// All [`IncidentRecord`](super::IncidentRecord)s.
     pub const INCIDENTS: &str = "incident/";
+    /// All [`SavepointRecord`](super::SavepointRecord)s.
+    pub const SAVEPOINTS: &str = "savepoint/";
+    /// All [`AuditRecord`](super::AuditRecord)s.
+    pub const AUDIT: &str = "audit/";
     /// All [`Deleted`](super::Deleted) pipelines.
     pub const DELETED: &str = "deleted/";
 
@@ -202,6 +234,23 @@ pub mod keys {
     /// An open incident's key: one for each subject and code.
     pub fn incident(subject: &str, code: Code) -> String {
         format!("{INCIDENTS}{subject}/{code}")
+    }
+    /// A savepoint's key.
+    pub fn savepoint(uuid: &str, name: &str) -> String {
+        format!("{SAVEPOINTS}{uuid}/{name}")
+    }
+    /// Pipeline object and name in a savepoint's key.
+    pub fn savepoint_name(key: &str) -> Option<(&str, &str)> {
+        key.strip_prefix(SAVEPOINTS)?.split_once('/')
+    }
+    /// The key of an audit's entry; ordered by number.
+    pub fn audit(uuid: &str, number: u64) -> String {
+        format!("{AUDIT}{uuid}/{number:020}")
+    }
+    /// Pipeline object and number in the key of an audit's entry.
+    pub fn audit_number(key: &str) -> Option<(&str, u64)> {
+        let (uuid, number) = key.strip_prefix(AUDIT)?.split_once('/')?;
+        Some((uuid, number.parse().ok()?))
     }
     /// A deleted pipeline object's key.
     pub fn deleted(uuid: &str) -> String {

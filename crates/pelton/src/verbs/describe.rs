@@ -86,6 +86,13 @@ pub fn describe_pipeline(p: &v1::Pipeline) -> String {
     let header = ["TASK", "WORKER", "STATE", "EPOCH", "LAG", "COMMITS", "PARTITIONS (committed)"];
     indent(&mut out, &output::render(&header, rows.collect()));
     incidents(&mut out, &p.incidents);
+    if !p.audit.is_empty() {
+        out.push_str("\nChanged by hand:\n");
+        let row = |e: &v1::AuditEntry| {
+            vec![super::text::time(e.at_ms), e.by.clone(), e.what.clone(), e.reason.clone()]
+        };
+        indent(&mut out, &output::render(&["WHEN", "BY", "WHAT", "WHY"], p.audit.iter().map(row).collect()));
+    }
     out
 }
 

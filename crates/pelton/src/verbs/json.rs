@@ -31,7 +31,12 @@ pub fn pipeline(p: &v1::Pipeline) -> Value {
         "tasksWanted": p.tasks_wanted,
         "incidents": p.incidents.iter().map(incident).collect::<Vec<_>>(),
         "createdMs": p.created_ms, "changedMs": p.changed_ms,
+        "audit": p.audit.iter().map(audit).collect::<Vec<_>>(),
     })
+}
+
+fn audit(entry: &v1::AuditEntry) -> Value {
+    json!({ "atMs": entry.at_ms, "by": entry.by, "what": entry.what, "reason": entry.reason })
 }
 
 fn operator(o: &v1::OperatorStatus) -> Value {

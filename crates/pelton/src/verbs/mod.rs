@@ -8,6 +8,7 @@ pub mod json;
 pub mod logs;
 pub mod operators;
 pub mod pipelines;
+pub mod positions;
 pub mod rollout;
 pub mod shell;
 pub mod tap;

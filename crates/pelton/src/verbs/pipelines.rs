@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{DrainArgs, NamedArgs, RollbackArgs},
-    client::{Client, ask, pipeline},
+    client::{Client, ask, pipeline, within},
     exit::{Exit, Failure},
     output,
 };
@@ -54,12 +54,21 @@ pub async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
         namespace: args.client.namespace.clone(),
         name: args.name.clone(),
         revision: args.to_revision,
+        savepoint: args.to_savepoint.clone().unwrap_or_default(),
+        by: super::positions::who(),
+        reason: args.reason.clone(),
     };
-    let now = client.pipelines.rollback(ask(request)).await?.into_inner();
+    let now = client.pipelines.rollback(within(request, super::positions::PATIENCE)).await?.into_inner();
     output::print(&format!(
         "pipeline {}/{} rolled back; now revision {}",
         now.namespace, now.name, now.revision
     ));
+    if let Some(savepoint) = &args.to_savepoint {
+        output::print(&format!(
+            "  at the offsets of savepoint {savepoint}; `pelton resume {}` goes on",
+            now.name
+        ));
+    }
     Ok(())
 }
 

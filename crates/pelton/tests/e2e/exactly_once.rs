@@ -212,3 +212,74 @@ fn offsets_that_another_tool_set_on_a_paused_pipeline_and_a_topic_made_anew_are_
     assert!(said.contains("PLT0301") || said.contains("PLT0205"), "{said}");
     assert_eq!(kafka.all("out").len(), 90, "nothing of the new topic was read");
 }
+
+/// Paused, and nobody holds its tasks.
+fn paused(cluster: &Cluster, name: &str) {
+    cluster.verb(&["pause", name]).ok();
+    cluster.until(name, "let go", |p| {
+        let holds = |t: &serde_json::Value| t["worker"] != "";
+        p["phase"] == "paused" && !p["tasks"].as_array().unwrap().iter().any(holds)
+    });
+}
+
+#[test]
+fn a_pipeline_goes_back_to_a_savepoint_or_to_where_somebody_says_and_that_is_remembered() {
+    let cluster = Cluster::start(1);
+    let kafka = cluster.kafka();
+    for (name, delivery) in [("once", "exactly-once"), ("least", "at-least-once")] {
+        let (input, output) = (format!("{name}-in"), format!("{name}-out"));
+        kafka.create(&input, 2);
+        kafka.create(&output, 2);
+        let text = format!(
+            "apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: {{ name: {name} }}\nspec:\n  \
+             delivery: {delivery}\n  commitInterval: 50ms\n  \
+             sources: {{ in: {{ kafka: {{ topics: [{input}], start: earliest }}, decode: json }} }}\n  \
+             sinks: {{ out: {{ kafka: {{ topic: {output} }} }} }}\n"
+        );
+        cluster.apply(&text).ok();
+        let settled = |records: u64| cluster.until_in(name, records);
+        kafka.put_ids(&input, 0..100);
+        settled(100);
+        let said = cluster.verb(&["savepoint", "create", name, "before"]).ok();
+        assert!(said.contains("savepoint before of default/") && said.contains("2 partitions"), "{said}");
+        kafka.put_ids(&input, 100..200);
+        settled(200);
+
+        let running = cluster.verb(&["rollback", name, "--to-savepoint", "before"]);
+        running.refused(78, &["is not paused", &format!("pelton pause {name}")]);
+        paused(&cluster, name);
+        let said =
+            cluster.verb(&["rollback", name, "--to-savepoint", "before", "--reason", "a bad model"]).ok();
+        assert!(said.contains("at the offsets of savepoint before"), "{said}");
+        cluster.verb(&["resume", name]).ok();
+        kafka.until(&output, 300);
+        let counts = kafka.until_ids(&output, 200);
+        assert!(counts.iter().all(|(id, n)| *n == if *id < 100 { 1 } else { 2 }), "{counts:?}");
+
+        cluster
+            .until(name, "all committed", |p| p["lag"] == 0 && p["pending"] == 0 && p["phase"] == "running");
+        paused(&cluster, name);
+        kafka.put_ids(&input, 200..300);
+        let at = kafka.all(&input).iter().filter(|r| r.partition == 0).count();
+        let (to, strange) = (format!("{input}/0={at}"), format!("{input}/7=3"));
+        let skip = |to: &str| cluster.verb(&["task", "skip-to", name, to, "--reason", "poison"]);
+        skip(&strange).refused(1, &[&format!("does not read {input}[7]")]);
+        let said = skip(&to).ok();
+        assert!(said.contains(&format!("{input}/0: ")) && said.contains(&format!("-> {at}")), "{said}");
+        cluster.verb(&["resume", name]).ok();
+        let skipped = kafka
+            .all(&input)
+            .iter()
+            .filter(|r| r.partition == 0 && r.json()["id"].as_u64() >= Some(200))
+            .count();
+        kafka.until_ids(&output, 300 - skipped);
+        cluster.until(name, "all committed", |p| p["lag"] == 0 && p["pending"] == 0);
+        assert_eq!(kafka.until_ids(&output, 1).len(), 300 - skipped, "what was skipped is not there");
+        let told = cluster.verb(&["describe", "pipeline", name]).ok();
+        assert!(
+            told.contains("rolled back to savepoint before (revision 1)") && told.contains("a bad model"),
+            "{told}"
+        );
+        assert!(told.contains(&format!("set {input}[0] to {at}")) && told.contains("poison"), "{told}");
+    }
+}

@@ -1,0 +1,195 @@
+//! Savepoints, and positions set by hand.
+
+use super::{
+    admin::{Admin, name_of},
+    hand::{Hand, Trouble, close},
+    refused,
+};
+use crate::{
+    core::{Everything, PartitionAt, Setting},
+    store::{AuditRecord, SavepointRecord},
+};
+use pelton_checkpoint::{Positions, Stamp, Verdict, verdict};
+use pelton_proto::v1;
+use pelton_sdk::Registry;
+use pelton_types::{Partition, PipelineName};
+use tonic::Status;
+
+/// Longest text of an audit's entry that is kept, characters.
+const MOST_CHARS: usize = 500;
+
+impl Admin {
+    pub(super) async fn create_savepoint_of(&self, r: v1::SavepointRef) -> Result<v1::Savepoint, Status> {
+        let name = name_of(&r.namespace, &r.pipeline)?;
+        let wanted = name.clone();
+        let everything = self.handle.ask(move |core, _| core.everything(&wanted)).await?.map_err(refused)?;
+        let revision = everything.revision;
+        let positions = self.on_thread(move |registry| read(registry, &everything)).await?;
+        let label = r.name;
+        let (label, savepoint) = self
+            .handle
+            .ask(move |core, now| {
+                let label = if label.is_empty() { format!("at-{}", now.wall_ms) } else { label };
+                let savepoint = SavepointRecord { at_ms: now.wall_ms, revision, positions };
+                core.add_savepoint(&name, &label, savepoint.clone()).map(|()| (label, savepoint))
+            })
+            .await?
+            .map_err(refused)?;
+        Ok(view(label, &savepoint))
+    }
+
+    pub(super) async fn savepoints_of(&self, r: v1::PipelineRef) -> Result<Vec<v1::Savepoint>, Status> {
+        let name = name_of(&r.namespace, &r.name)?;
+        let all = self.handle.ask(move |core, _| core.savepoints(&name)).await?.map_err(refused)?;
+        let mut all: Vec<_> = all.into_iter().map(|(label, s)| view(label, &s)).collect();
+        all.sort_by_key(|s| s.created_ms);
+        Ok(all)
+    }
+
+    pub(super) async fn set_positions_of(
+        &self,
+        r: v1::SetPositionsRequest,
+    ) -> Result<Vec<v1::PartitionOffset>, Status> {
+        let name = name_of(&r.namespace, &r.pipeline)?;
+        let positions = positions(&r.positions)?;
+        let list: Vec<String> = positions.iter().map(|(p, at)| format!("{p} to {at}")).collect();
+        self.move_to(&name, positions, format!("set {}", list.join(", ")), r.by, r.reason).await
+    }
+
+    /// The revision of a savepoint, after its offsets were set.
+    pub(super) async fn back_to_savepoint(
+        &self,
+        name: &PipelineName,
+        r: &v1::RollbackRequest,
+    ) -> Result<String, Status> {
+        let (wanted, label) = (name.clone(), r.savepoint.clone());
+        let (savepoint, definition) =
+            self.handle.ask(move |core, _| core.savepoint(&wanted, &label)).await?.map_err(refused)?;
+        let at = |(topic, index, at): &(String, i32, i64)| (Partition::new(topic.as_str(), *index), *at);
+        let positions = savepoint.positions.iter().map(at).collect();
+        let what = format!("rolled back to savepoint {} (revision {})", r.savepoint, savepoint.revision);
+        self.move_to(name, positions, what, r.by.clone(), r.reason.clone()).await?;
+        Ok(definition)
+    }
+
+    /// Set positions of a paused pipeline; what they were before.
+    async fn move_to(
+        &self,
+        name: &PipelineName,
+        positions: Vec<PartitionAt>,
+        what: String,
+        by: String,
+        reason: String,
+    ) -> Result<Vec<v1::PartitionOffset>, Status> {
+        let wanted = name.clone();
+        let settings = self
+            .handle
+            .ask(move |core, now| core.take_positions(&wanted, &positions, now))
+            .await?
+            .map_err(refused)?;
+        let tasks: Vec<_> = settings.iter().map(|s| s.task.clone()).collect();
+        let set = self.on_thread(move |registry| {
+            let each = settings.iter().map(|setting| set(registry, setting));
+            each.collect::<Result<Vec<_>, _>>()
+        });
+        let outcome = set.await;
+        let entry = outcome.is_ok().then(|| (short(&what), short(&by), short(&reason)));
+        let of = name.clone();
+        self.handle
+            .ask(move |core, now| {
+                let entry =
+                    entry.map(|(what, by, reason)| AuditRecord { at_ms: now.wall_ms, by, what, reason });
+                core.positions_set(&of, &tasks, entry, now);
+            })
+            .await?;
+        Ok(outcome?.into_iter().flatten().map(wire).collect())
+    }
+
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Registry) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, Status> {
+        let registry = self.definitions.registry().clone();
+        let done = tokio::task::spawn_blocking(move || work(&registry)).await;
+        let done = done.unwrap_or_else(|e| Err(Trouble::new(e.to_string())));
+        done.map_err(|why| Status::failed_precondition(format!("[{}] {}", why.code, why.text)))
+    }
+}
+
+/// Where all partitions of a pipeline stand; one without a committed offset stands where it would start.
+fn read(registry: &Registry, all: &Everything) -> Result<Vec<(String, i32, i64)>, Trouble> {
+    let mut hand = Hand::new(registry, &all.task, &all.definition, &all.sources)?;
+    let seen = hand.read()?;
+    Ok(seen.into_iter().map(|c| (c.partition.topic.to_string(), c.partition.index, c.start)).collect())
+}
+
+/// Set positions of one task as the holder of its newest epoch; what they were before.
+fn set(registry: &Registry, setting: &Setting) -> Result<Vec<PartitionAt>, Trouble> {
+    let mut hand = Hand::new(registry, &setting.task, &setting.definition, &setting.sources)?;
+    let delivery = hand.delivery();
+    let transactional = delivery == pelton_checkpoint::Delivery::ExactlyOnce;
+    let mut producer = if transactional { Some(hand.producer()?) } else { None };
+    let seen = hand.read()?;
+    let own = Stamp::of(&setting.task, setting.epoch).map_err(|e| Trouble::new(e.to_string()))?;
+    let before: Positions = match verdict(&own, delivery, setting.virgin, &seen) {
+        Verdict::Go { positions, .. } => positions,
+        Verdict::StepDown(reason) => {
+            return Err(Trouble::new(format!("task {} is at work elsewhere: {reason:?}", setting.task)));
+        }
+        Verdict::Stop(incident) => return Err(Trouble { code: incident.code, text: incident.message }),
+    };
+    let mut after = before.clone();
+    for (partition, at) in &mut after {
+        if let Some((_, wanted)) = setting.positions.iter().find(|(p, _)| p == partition) {
+            *at = *wanted;
+        }
+    }
+    let metadata = own.to_string();
+    match &mut producer {
+        Some(producer) => hand.commit_with(&mut **producer, &after, &metadata)?,
+        None => hand.commit(&after, &metadata)?,
+    }
+    producer.map_or(Ok(()), close)?;
+    let changed = |(p, _): &PartitionAt| setting.positions.iter().any(|(wanted, _)| wanted == p);
+    Ok(before.into_iter().filter(changed).collect())
+}
+
+/// What the wire says, or what is wrong with it.
+fn positions(wire: &[v1::PartitionOffset]) -> Result<Vec<PartitionAt>, Status> {
+    let mut all: Vec<PartitionAt> = Vec::new();
+    for one in wire {
+        let of = one.partition.clone().unwrap_or_default();
+        let partition = Partition::new(of.topic.as_str(), of.index);
+        if one.offset < 0 {
+            let text = format!("{partition}: an offset is not negative, found {}", one.offset);
+            return Err(Status::invalid_argument(text));
+        }
+        if all.iter().any(|(p, _)| *p == partition) {
+            return Err(Status::invalid_argument(format!("{partition} is named twice")));
+        }
+        all.push((partition, one.offset));
+    }
+    if all.is_empty() {
+        return Err(Status::invalid_argument("say which partition shall go on where"));
+    }
+    Ok(all)
+}
+
+fn wire((partition, offset): PartitionAt) -> v1::PartitionOffset {
+    let partition = v1::Partition { topic: partition.topic.to_string(), index: partition.index };
+    v1::PartitionOffset { partition: Some(partition), offset }
+}
+
+fn view(name: String, s: &SavepointRecord) -> v1::Savepoint {
+    let at = |(topic, index, at): &(String, i32, i64)| wire((Partition::new(topic.as_str(), *index), *at));
+    v1::Savepoint {
+        name,
+        created_ms: s.at_ms,
+        revision: s.revision,
+        positions: s.positions.iter().map(at).collect(),
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(MOST_CHARS).collect()
+}
