@@ -16,9 +16,11 @@ pub enum Resource {
     Topic,
     /// A group.
     Group,
+    /// Transactional ids that begin with the name.
+    TransactionalIds,
 }
 
-/// A right of a principal on a resource of exactly this name.
+/// A right of a principal on a resource of exactly this name, but for transactional ids.
 #[derive(Clone, Debug)]
 pub struct Grant {
     principal: String,
@@ -92,6 +94,11 @@ fn binding(grant: &Grant) -> *mut sys::rd_kafka_AclBinding_t {
     let kind = match grant.resource {
         Resource::Topic => Type::RD_KAFKA_RESOURCE_TOPIC,
         Resource::Group => Type::RD_KAFKA_RESOURCE_GROUP,
+        Resource::TransactionalIds => Type::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID,
+    };
+    let pattern = match grant.resource {
+        Resource::TransactionalIds => Pattern::RD_KAFKA_RESOURCE_PATTERN_PREFIXED,
+        _ => Pattern::RD_KAFKA_RESOURCE_PATTERN_LITERAL,
     };
     let mut why = [0; 256];
     // SAFETY: texts are copied; the buffer has the length given.
@@ -99,7 +106,7 @@ fn binding(grant: &Grant) -> *mut sys::rd_kafka_AclBinding_t {
         sys::rd_kafka_AclBinding_new(
             kind,
             name.as_ptr(),
-            Pattern::RD_KAFKA_RESOURCE_PATTERN_LITERAL,
+            pattern,
             principal.as_ptr(),
             host.as_ptr(),
             operation,

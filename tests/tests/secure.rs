@@ -136,24 +136,31 @@ fn documented() -> (String, Vec<Right>) {
 fn a_pipeline_runs_with_exactly_the_documented_rights_and_names_the_one_that_is_missing() {
     let Some(stage) = Stage::new() else { return };
     let (definition, rights) = documented();
-    assert_eq!(rights.len(), 4, "{rights:?}");
-    let id = format!("rights{}", std::process::id());
-    // Names of this run: topics are shared, the pipeline and its group are each user's own.
+    assert_eq!(rights.len(), 5, "{rights:?}");
+    let exactly_once = definition.replace("spec:\n", "spec:\n  delivery: exactly-once\n");
+    take_away(&stage, "rights", &definition, &rights[..4]);
+    take_away(&stage, "once", &exactly_once, &rights);
+}
+
+/// The pipeline under as many users as there are rights and one more: user i lacks right i, the last one lacks none.
+fn take_away(stage: &Stage, prefix: &str, definition: &str, rights: &[Right]) {
+    let id = format!("{prefix}{}", std::process::id());
+    // Names of this run: topics are shared, the pipeline, its group and its transactional ids are each user's own.
     let topic = |name: &str| format!("{id}.{name}");
-    let group = |user: usize| format!("pelton.default.{id}-{user}");
     let resource = |user: usize, (_, kind, name): &Right| match kind.as_str() {
-        "group" => (acls::Resource::Group, group(user)),
+        "group" => (acls::Resource::Group, format!("pelton.default.{id}-{user}")),
+        "transactional-id" => (acls::Resource::TransactionalIds, format!("{name}local.{id}-{user}.")),
         _ => (acls::Resource::Topic, topic(name)),
     };
     let topics = ["orders", "totals", "orders.dlq"].map(topic);
     acls::create_topics(&stage.admin(), &topics);
     stage.fill(&topics[0]);
-    // User i lacks right i; the last one lacks none. What nobody has a right on would be open to all.
+    // What nobody has a right on would be open to all.
     let mut granted = Vec::new();
     for user in 0..=rights.len() {
         for (i, right) in rights.iter().enumerate() {
             let (kind, name) = resource(user, right);
-            granted.push(acls::Grant::new("User:nobody", "Read", kind, &name));
+            granted.push(acls::Grant::new("User:nobody", &right.0, kind, &name));
             if i != user {
                 granted.push(acls::Grant::new(&format!("User:{id}-{user}"), &right.0, kind, &name));
             }

@@ -271,6 +271,7 @@ async fn services(
         stopped,
         settling: Default::default(),
     };
+    tokio::spawn(positions::keep_paused(admin.clone()));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<PipelinesServer<admin::Admin>>().await;
     health.set_serving::<ClusterServer<admin::Admin>>().await;

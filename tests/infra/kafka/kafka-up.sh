@@ -15,10 +15,10 @@ W=${KAFKA_WORK:-$here/.work}; PORT=${KAFKA_PORT:-19092}; CPORT=$((PORT + 1)); D=
 mkdir -p "$D" && W=$(cd "$W" && pwd) && D="$W/kafka-$PORT"
 up() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 alive() { [ -s "$D/pid" ] && kill -0 "$(cat "$D/pid")" 2>/dev/null && grep -qaF "$D/server.properties" "/proc/$(cat "$D/pid")/cmdline"; }
-ready() { for _ in $(seq 1 600); do
+ready() { for _ in $(seq 1 3600); do
     kill -0 "$(cat "$D/pid")" 2>/dev/null || { echo "kafka died:" >&2; tail -30 "$D/log" >&2; return 1; }
     grep -q 'Kafka Server started' "$D/log" && up "$PORT" && return 0; sleep 0.05; done
-  echo "kafka not ready after 30 s" >&2; tail -30 "$D/log" >&2; return 1; }
+  echo "kafka not ready after 180 s" >&2; tail -30 "$D/log" >&2; return 1; }
 
 exec 9>"$W/kafka-$PORT.lock"; flock 9                    # two callers at once: the second finds it running
 if alive; then ready; echo "127.0.0.1:$PORT"; exit 0; fi

@@ -13,8 +13,12 @@ use pelton_checkpoint::{Positions, Stamp, Verdict, verdict};
 use pelton_proto::v1;
 use pelton_sdk::Registry;
 use pelton_types::{Partition, PipelineName};
+use std::time::Duration;
 use tonic::Status;
 
+/// After a start, and then each day.
+const FIRST_REPETITION: Duration = Duration::from_secs(3600);
+const REPETITION: Duration = Duration::from_secs(24 * 3600);
 /// Longest text of an audit's entry that is kept, characters.
 const MOST_CHARS: usize = 500;
 
@@ -53,7 +57,7 @@ impl Admin {
         let name = name_of(&r.namespace, &r.pipeline)?;
         let positions = positions(&r.positions)?;
         let list: Vec<String> = positions.iter().map(|(p, at)| format!("{p} to {at}")).collect();
-        self.move_to(&name, positions, format!("set {}", list.join(", ")), r.by, r.reason).await
+        self.set_all(&name, positions, Some([format!("set {}", list.join(", ")), r.by, r.reason])).await
     }
 
     /// The revision of a savepoint, after its offsets were set.
@@ -68,18 +72,16 @@ impl Admin {
         let at = |(topic, index, at): &(String, i32, i64)| (Partition::new(topic.as_str(), *index), *at);
         let positions = savepoint.positions.iter().map(at).collect();
         let what = format!("rolled back to savepoint {} (revision {})", r.savepoint, savepoint.revision);
-        self.move_to(name, positions, what, r.by.clone(), r.reason.clone()).await?;
+        self.set_all(name, positions, Some([what, r.by.clone(), r.reason.clone()])).await?;
         Ok(definition)
     }
 
-    /// Set positions of a paused pipeline; what they were before.
-    async fn move_to(
+    /// Set positions of a paused pipeline; what they were before. The texts say what, by whom and why, for the audit.
+    async fn set_all(
         &self,
         name: &PipelineName,
         positions: Vec<PartitionAt>,
-        what: String,
-        by: String,
-        reason: String,
+        audit: Option<[String; 3]>,
     ) -> Result<Vec<v1::PartitionOffset>, Status> {
         let wanted = name.clone();
         let settings = self
@@ -93,16 +95,26 @@ impl Admin {
             each.collect::<Result<Vec<_>, _>>()
         });
         let outcome = set.await;
-        let entry = outcome.is_ok().then(|| (short(&what), short(&by), short(&reason)));
+        let entry = audit.filter(|_| outcome.is_ok()).map(|texts| texts.map(|text| short(&text)));
         let of = name.clone();
         self.handle
             .ask(move |core, now| {
-                let entry =
-                    entry.map(|(what, by, reason)| AuditRecord { at_ms: now.wall_ms, by, what, reason });
+                let at_ms = now.wall_ms;
+                let entry = entry.map(|[what, by, reason]| AuditRecord { at_ms, by, what, reason });
                 core.positions_set(&of, &tasks, entry, now);
             })
             .await?;
         Ok(outcome?.into_iter().flatten().map(wire).collect())
+    }
+
+    /// Commit what is committed once more, of a paused pipeline.
+    async fn repeat(&self, name: &PipelineName) -> Result<(), Status> {
+        let wanted = name.clone();
+        let everything = self.handle.ask(move |core, _| core.everything(&wanted)).await?.map_err(refused)?;
+        let positions = self.on_thread(move |registry| read(registry, &everything)).await?;
+        let at = |(topic, index, at): (String, i32, i64)| (Partition::new(topic.as_str(), index), at);
+        let positions = positions.into_iter().map(at).collect();
+        self.set_all(name, positions, None).await.map(drop)
     }
 
     async fn on_thread<T: Send + 'static>(
@@ -113,6 +125,28 @@ impl Admin {
         let done = tokio::task::spawn_blocking(move || work(&registry)).await;
         let done = done.unwrap_or_else(|e| Err(Trouble::new(e.to_string())));
         done.map_err(|why| Status::failed_precondition(format!("[{}] {}", why.code, why.text)))
+    }
+}
+
+/// Commit once more where paused pipelines stand, each day: offsets of a group without members expire a week after their
+/// last commit, and nobody else commits them (P9). Ends with the coordinator.
+pub(super) async fn keep_paused(admin: Admin) {
+    let start = tokio::time::Instant::now() + FIRST_REPETITION;
+    let mut days = tokio::time::interval_at(start, REPETITION);
+    let mut stopped = admin.stopped.clone();
+    loop {
+        tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => return,
+            _ = days.tick() => {}
+        }
+        let Ok(snapshot) = admin.handle.fresh().await else { return };
+        for paused in snapshot.pipelines.iter().filter(|p| p.phase == "paused") {
+            let name = PipelineName::new(&paused.namespace, &paused.name);
+            if let Err(why) = admin.repeat(&name).await {
+                tracing::warn!(pipeline = %name, "its committed offsets could not be committed once more: {}", why.message());
+            }
+        }
     }
 }
 
