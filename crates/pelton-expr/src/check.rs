@@ -1,10 +1,13 @@
 //! Records against the schema of their source: one pass over the bytes, nothing decoded.
 
 use crate::{
-    scan::{self, JsonError, Member},
+    scan::{self, JsonError},
     value,
 };
-use pelton_types::schema::{Field, FieldKind, RecordSchema};
+use pelton_types::{
+    fields::Member,
+    schema::{Field, FieldKind, RecordSchema},
+};
 use std::{borrow::Cow, fmt, ops::Range};
 
 /// Characters of a value that an error repeats.

@@ -5,9 +5,10 @@ use crate::{
     decode::Converted,
     logfmt,
     path::{FieldError, Path},
-    scan::{self, JsonError, Member},
+    scan::{self, JsonError},
     value,
 };
+use pelton_types::fields::Member;
 use std::borrow::Cow;
 
 /// A record cannot be written in this form.

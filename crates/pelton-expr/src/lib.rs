@@ -6,6 +6,7 @@
 //!
 //! * [`Program::compile_filter`], [`Program::compile_map`]: check a program, all mistakes with their place;
 //! * [`Program::run_filter`], [`Program::run_map`]: run it over one record, with a [`Scratch`] kept for the next;
+//! * [`Fields`]: find the members of a batch's records once for several programs and operators;
 //! * [`Path`]: the text of one field; [`KeyExpr`]: a field or an expression that tells records apart;
 //! * [`Patch`]: members set in a record's bytes;
 //! * [`Decoder`], [`Encoder`]: other forms of records (text, CSV, logfmt) to JSON where they enter, and back where they
@@ -31,6 +32,7 @@ mod csv;
 mod decode;
 mod diagnose;
 mod encode;
+mod fields;
 mod find;
 mod index;
 mod json_text;
@@ -41,7 +43,9 @@ mod patch;
 mod path;
 mod program;
 mod record;
+mod run;
 mod scan;
+mod splice;
 mod typed;
 mod value;
 
@@ -50,11 +54,13 @@ pub use csv::{Csv, CsvError, CsvOptions, CsvOptionsError, CsvWriter};
 pub use decode::{Converted, DecodeError, Decoder, Kinds, Utf8};
 pub use diagnose::CompileError;
 pub use encode::{EncodeError, Encoder};
+pub use fields::{Fields, Located};
 pub use json_text::{Kind, KindError};
 pub use key::KeyExpr;
 pub use logfmt::LogfmtError;
 pub use patch::{Patch, checked, elements};
 pub use path::{FieldError, Path, PathError};
-pub use program::{Outcome, Program, Scratch};
+pub use program::Program;
+pub use run::{Outcome, Scratch};
 pub use scan::JsonError;
 pub use vrl::value::Value;

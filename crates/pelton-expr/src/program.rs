@@ -2,22 +2,15 @@
 
 use crate::{
     diagnose::{self, CompileError},
-    index::Index,
-    native::{Change, Native},
-    record::{Lazy, Overlay},
-    scan::{self, JsonError},
+    native::Native,
     typed,
 };
-use bumpalo::Bump;
 use pelton_types::RecordSchema;
 use std::sync::{Arc, LazyLock};
 use vrl::{
-    compiler::{
-        CompilationResult, CompileConfig, Context, ExpressionError, Function, TimeZone,
-        compile_with_external, state::RuntimeState,
-    },
+    compiler::{CompilationResult, CompileConfig, Function, compile_with_external},
     path::{OwnedSegment, OwnedTargetPath, PathPrefix},
-    value::{KeyString, Value},
+    value::KeyString,
 };
 
 /// Left out: they block on the network, leave the worker's sandbox, or flood its log.
@@ -35,90 +28,40 @@ pub(crate) fn function_names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().map(|function| function.identifier())
 }
 
-/// Times without a zone are UTC on every worker, whatever its machine is set to.
-static ZONE: LazyLock<TimeZone> = LazyLock::new(|| TimeZone::parse("UTC").unwrap_or_default());
-
-/// What a map did to a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The new record was appended.
-    Written,
-    /// The record stays as it is, byte for byte; nothing was appended.
-    Unchanged,
-    /// The program gave the record up with `abort`; nothing was appended.
-    Aborted,
-}
-
 /// A compiled program. Cheap to clone, and free of state: what changes from record to record is in a [`Scratch`].
 #[derive(Clone, Debug)]
 pub struct Program {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) layout: Arc<Layout>,
     /// Most records are answered without VRL, where the program allows.
     fast: bool,
 }
 
 #[derive(Debug)]
-struct Inner {
-    source: String,
-    program: vrl::compiler::Program,
+pub(crate) struct Inner {
+    pub(crate) source: String,
+    pub(crate) program: vrl::compiler::Program,
     /// Bytes before the user's program in what was compiled.
-    shift: usize,
+    pub(crate) shift: usize,
     /// It was compiled as `_, error = { SOURCE }`, whose value is the answer or the error's text.
-    wrapped: bool,
+    pub(crate) wrapped: bool,
     /// It sets variables, so they must be cleared between records.
-    variables: bool,
-    /// Top-level members it names.
-    members: Vec<KeyString>,
+    pub(crate) variables: bool,
     reads: Vec<String>,
     writes: Vec<String>,
     /// What is known of a record after it.
     output: Option<RecordSchema>,
+}
+
+/// The slots a program finds its members by.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// By slot: its own members, and those of the programs it shares an index with.
+    pub(crate) names: Arc<[KeyString]>,
+    /// Slots of its own members, in the order it names them.
+    pub(crate) own: Vec<usize>,
     /// The same program without VRL, if it is made of the hot part of the language.
-    native: Option<Native>,
-}
-
-/// What a program needs while it runs, kept from record to record. One for each thread.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    state: RuntimeState,
-    index: Index,
-    overlay: Overlay,
-    arena: Bump,
-    /// The program that `index` fits.
-    program: Option<Arc<Inner>>,
-}
-
-impl Scratch {
-    fn fit(&mut self, program: &Program) {
-        if !self.program.as_ref().is_some_and(|p| Arc::ptr_eq(p, &program.inner)) {
-            self.index = Index::of(&program.inner.members);
-            self.overlay = Overlay::of(program.inner.members.len());
-            self.state.clear();
-            self.program = Some(program.inner.clone());
-        }
-    }
-}
-
-impl Scratch {
-    /// Find the members of a record whose root is an object; `None` for any other record.
-    #[inline]
-    fn find<'b>(&mut self, record: Option<&'b [u8]>) -> Result<Option<&'b [u8]>, JsonError> {
-        let object = record.filter(|bytes| matches!(bytes.get(scan::root(bytes)), None | Some(b'{')));
-        object.map(|bytes| self.index.load(bytes).map(|()| bytes)).transpose()
-    }
-
-    /// The record for VRL, after [`Scratch::find`].
-    fn target<'s>(
-        &'s mut self,
-        record: Option<&'s [u8]>,
-    ) -> Result<(Lazy<'s>, &'s mut RuntimeState), JsonError> {
-        let Self { state, index, overlay, .. } = self;
-        let target = match record.filter(|bytes| bytes.get(scan::root(bytes)) == Some(&b'{')) {
-            Some(bytes) => Lazy::object(bytes, index, overlay),
-            None => Lazy::other(record, index, overlay)?,
-        };
-        Ok((target, state))
-    }
+    pub(crate) native: Option<Native>,
 }
 
 impl Program {
@@ -240,13 +183,16 @@ impl Program {
             }
         }
         let names = |paths: &[OwnedTargetPath]| paths.iter().map(ToString::to_string).collect();
-        let inner = Arc::new(Inner {
+        let layout = Layout {
             native: Native::of(source, &members),
+            own: (0..members.len()).collect(),
+            names: members.into(),
+        };
+        let inner = Arc::new(Inner {
             source: source.to_owned(),
             shift: shift.unwrap_or_default(),
             wrapped: shift.is_some(),
             variables: may_assign(source),
-            members,
             reads: names(&info.target_queries),
             writes: names(&info.target_assignments),
             output: typed::schema(
@@ -256,7 +202,7 @@ impl Program {
             ),
             program: result.program,
         });
-        Ok(Self { inner, fast: true })
+        Ok(Self { inner, layout: Arc::new(layout), fast: true })
     }
 
     /// The same program, run by VRL for every record: what tests and measurements compare with.
@@ -271,12 +217,25 @@ impl Program {
 
     /// Whether it runs without VRL, but for records that fail or are odd where it reads them.
     pub fn is_native(&self) -> bool {
-        self.inner.native.is_some()
+        self.layout.native.is_some()
     }
 
     #[inline]
-    fn native(&self) -> Option<&Native> {
-        self.inner.native.as_ref().filter(|_| self.fast)
+    pub(crate) fn native(&self) -> Option<&Native> {
+        self.layout.native.as_ref().filter(|_| self.fast)
+    }
+
+    /// Top-level members that it names, in the order it names them.
+    pub fn members(&self) -> impl Iterator<Item = &str> {
+        self.layout.own.iter().map(|&slot| self.layout.names[slot].as_str())
+    }
+
+    /// The same program, for records whose members are found under these names, its own among them.
+    pub(crate) fn laid_out(&self, names: &Arc<[KeyString]>) -> Option<Self> {
+        let slot = |member: &str| names.iter().position(|name| name.as_str() == member);
+        let own = self.members().map(slot).collect::<Option<Vec<_>>>()?;
+        let native = Native::of(&self.inner.source, names);
+        Some(Self { layout: Arc::new(Layout { names: names.clone(), own, native }), ..self.clone() })
     }
 
     /// Paths it may read. What `del` removes is among them.
@@ -292,126 +251,6 @@ impl Program {
     /// What is known of a record after it; `None`: nothing.
     pub fn output(&self) -> Option<&RecordSchema> {
         self.inner.output.as_ref()
-    }
-
-    /// Judge a record; `None` is a record without a value, read as `null`. `abort` counts as no.
-    ///
-    /// # Errors
-    /// The record is no JSON, or the condition fails on it: lowercase, with the place in the program.
-    #[inline]
-    pub fn run_filter<'b>(
-        &self,
-        scratch: &mut Scratch,
-        record: impl Into<Option<&'b [u8]>>,
-    ) -> Result<bool, String> {
-        scratch.fit(self);
-        let record = record.into();
-        if let Some(bytes) = scratch.find(record).map_err(|e| e.to_string())?
-            && let Some(native) = self.native()
-            && let Some(answer) = native.judge(bytes, &scratch.index, &mut scratch.arena)
-        {
-            return Ok(answer);
-        }
-        self.judge_with_vrl(scratch, record)
-    }
-
-    #[cold]
-    fn judge_with_vrl(&self, scratch: &mut Scratch, record: Option<&[u8]>) -> Result<bool, String> {
-        let (mut target, state) = scratch.target(record).map_err(|e| e.to_string())?;
-        let value = self.resolve(&mut target, state)?;
-        match value {
-            Some(Value::Boolean(answer)) => Ok(answer),
-            None => Ok(false),
-            Some(other) => Err(match other.to_str_lossy() {
-                Some(error) if self.inner.wrapped => {
-                    diagnose::placed(&self.inner.source, &error, self.inner.shift)
-                }
-                _ => format!("the condition gives {} instead of a boolean", other.kind_str()),
-            }),
-        }
-    }
-
-    /// The value that an expression gives for a record, `None` when it aborted; `None` as the record is one without a
-    /// value, read as `null`.
-    ///
-    /// # Errors
-    /// The record is no JSON, or the expression fails on it: lowercase, with the place in the program.
-    pub fn run_value<'b>(
-        &self,
-        scratch: &mut Scratch,
-        record: impl Into<Option<&'b [u8]>>,
-    ) -> Result<Option<Value>, String> {
-        scratch.fit(self);
-        let record = record.into();
-        scratch.find(record).map_err(|e| e.to_string())?;
-        let (mut target, state) = scratch.target(record).map_err(|e| e.to_string())?;
-        self.resolve(&mut target, state)
-    }
-
-    /// Change a record: the new one is appended to `out`. `None` is a record without a value, read as `null`.
-    ///
-    /// # Errors
-    /// The record is no JSON, or the program fails on it: lowercase, with the place in the program. `out` is as before.
-    #[inline]
-    pub fn run_map<'b>(
-        &self,
-        scratch: &mut Scratch,
-        record: impl Into<Option<&'b [u8]>>,
-        out: &mut Vec<u8>,
-    ) -> Result<Outcome, String> {
-        scratch.fit(self);
-        let record = record.into();
-        if let Some(bytes) = scratch.find(record).map_err(|e| e.to_string())?
-            && let Some(native) = self.native()
-            && let Some(change) = native.change(bytes, &scratch.index, &mut scratch.arena, out)
-        {
-            return Ok(match change {
-                Change::Written => Outcome::Written,
-                Change::Unchanged => Outcome::Unchanged,
-                Change::Aborted => Outcome::Aborted,
-            });
-        }
-        self.change_with_vrl(scratch, record, out)
-    }
-
-    #[cold]
-    fn change_with_vrl(
-        &self,
-        scratch: &mut Scratch,
-        record: Option<&[u8]>,
-        out: &mut Vec<u8>,
-    ) -> Result<Outcome, String> {
-        let (mut target, state) = scratch.target(record).map_err(|e| e.to_string())?;
-        let loaded = target.loaded_root();
-        if self.resolve(&mut target, state)?.is_none() {
-            return Ok(Outcome::Aborted);
-        }
-        if target.is_unchanged(loaded.as_ref()) {
-            return Ok(Outcome::Unchanged);
-        }
-        let start = out.len();
-        target.write(out).map_err(|e| {
-            out.truncate(start);
-            format!("the new record cannot be written as JSON: {e}")
-        })?;
-        Ok(Outcome::Written)
-    }
-
-    /// The program's value, `None` when it aborted.
-    #[inline]
-    fn resolve(&self, target: &mut Lazy<'_>, state: &mut RuntimeState) -> Result<Option<Value>, String> {
-        if self.inner.variables {
-            state.clear();
-        }
-        let result = self.inner.program.resolve(&mut Context::new(target, state, &ZONE));
-        if let Some(error) = target.take_error() {
-            return Err(error.to_string());
-        }
-        match result {
-            Ok(value) | Err(ExpressionError::Return { value, .. }) => Ok(Some(value)),
-            Err(ExpressionError::Abort { .. }) => Ok(None),
-            Err(error) => Err(diagnose::placed(&self.inner.source, &error.to_string(), self.inner.shift)),
-        }
     }
 }
 

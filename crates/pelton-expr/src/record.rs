@@ -1,8 +1,9 @@
 //! A record as a VRL target: bytes, the places of the members a program names, and an overlay of what it wrote.
 
 use crate::{
-    index::{Index, New},
+    index::Found,
     scan::{self, JsonError},
+    splice::{New, Renewed},
     value,
 };
 use std::cell::{OnceCell, RefCell};
@@ -35,7 +36,7 @@ impl Overlay {
 #[derive(Debug)]
 pub(crate) struct Lazy<'a> {
     bytes: &'a [u8],
-    index: &'a Index,
+    found: Found<'a>,
     overlay: &'a mut Overlay,
     /// The whole record, once it was replaced as a whole or is no object.
     root: Option<Value>,
@@ -48,25 +49,25 @@ pub(crate) struct Lazy<'a> {
 impl<'a> Lazy<'a> {
     /// A record whose root is an object and whose members were found.
     #[inline]
-    pub(crate) fn object(bytes: &'a [u8], index: &'a Index, overlay: &'a mut Overlay) -> Self {
+    pub(crate) fn object(bytes: &'a [u8], found: Found<'a>, overlay: &'a mut Overlay) -> Self {
         for slot in &mut overlay.0 {
             slot.value.take();
             slot.dirty = false;
         }
-        Self { bytes, index, overlay, root: None, view: OnceCell::new(), error: RefCell::new(None) }
+        Self { bytes, found, overlay, root: None, view: OnceCell::new(), error: RefCell::new(None) }
     }
 
     /// Any other record; `None` is one without a value, read as `null`.
     pub(crate) fn other(
         bytes: Option<&'a [u8]>,
-        index: &'a Index,
+        found: Found<'a>,
         overlay: &'a mut Overlay,
     ) -> Result<Self, JsonError> {
         let root = match bytes {
             None => Value::Null,
             Some(bytes) => value::parse(bytes, scan::any_record(bytes)?)?,
         };
-        let mut record = Self::object(bytes.unwrap_or_default(), index, overlay);
+        let mut record = Self::object(bytes.unwrap_or_default(), found, overlay);
         record.root = Some(root);
         Ok(record)
     }
@@ -78,10 +79,14 @@ impl<'a> Lazy<'a> {
     }
 
     /// The record as it is now, appended to `out`.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    pub(crate) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        renewed: Option<&mut Renewed>,
+    ) -> Result<(), serde_json::Error> {
         match &self.root {
             Some(root) => serde_json::to_writer(out, root),
-            None => self.splice(out),
+            None => self.splice(out, renewed),
         }
     }
 
@@ -100,12 +105,12 @@ impl<'a> Lazy<'a> {
         self.root.clone()
     }
 
-    fn splice(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    fn splice(&self, out: &mut Vec<u8>, renewed: Option<&mut Renewed>) -> Result<(), serde_json::Error> {
         let new = |slot: usize| match &self.overlay.0[slot] {
             Slot { dirty: false, .. } => New::AsItCame,
             slot => slot.written().map_or(New::Removed, New::Set),
         };
-        self.index.splice(self.bytes, out, new, |out, value| serde_json::to_writer(out, value))
+        self.found.splice(self.bytes, out, renewed, new, |out, value| serde_json::to_writer(out, value))
     }
 
     fn fail(&self, error: JsonError) {
@@ -117,7 +122,7 @@ impl<'a> Lazy<'a> {
     #[inline]
     fn decoded(&self, slot: usize) -> Option<&Value> {
         let value = self.overlay.0[slot].value.get_or_init(|| {
-            let member = self.index.member(slot)?;
+            let member = self.found.member(slot)?;
             match value::value(self.bytes, member.value(), member.escaped) {
                 Ok(value) => Some(value),
                 Err(error) => {
@@ -158,7 +163,7 @@ impl<'a> Lazy<'a> {
             };
             if let Value::Object(members) = &mut root {
                 for (n, slot) in self.overlay.0.iter().enumerate().filter(|(_, slot)| slot.dirty) {
-                    let name = self.index.name(n);
+                    let name = self.found.name(n);
                     match slot.written() {
                         Some(value) => members.insert(name.clone(), value.clone()),
                         None => members.remove(name),
@@ -185,7 +190,7 @@ impl<'a> Lazy<'a> {
             return None;
         }
         let (OwnedSegment::Field(name), rest) = path.path.segments.split_first()? else { return None };
-        Some((self.index.slot(name)?, Rest(rest)))
+        Some((self.found.slot(name)?, Rest(rest)))
     }
 }
 

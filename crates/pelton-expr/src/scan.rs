@@ -4,6 +4,7 @@
 //! decoding shows (a number out of range, half of a surrogate pair).
 
 use crate::find;
+use pelton_types::fields::Member;
 use std::ops::Range;
 
 /// Containers within containers, the outermost counted: the limit `serde_json` has, so that both take the same records.
@@ -67,39 +68,6 @@ impl Fault for JsonError {
         } else {
             JsonError::invalid(at, what)
         }
-    }
-}
-
-/// A member of an object, as ranges of the record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Member {
-    key: (u32, u32),
-    value: (u32, u32),
-    /// The key has escapes, so its bytes are not its text.
-    pub(crate) key_escaped: bool,
-    /// The value is a string with escapes.
-    pub(crate) escaped: bool,
-}
-
-impl Member {
-    /// The key's bytes, quotes excluded.
-    #[inline]
-    pub(crate) fn key(&self) -> Range<usize> {
-        self.key.0 as usize..self.key.1 as usize
-    }
-    /// The key with its quotes.
-    pub(crate) fn quoted_key(&self) -> Range<usize> {
-        self.key.0 as usize - 1..self.key.1 as usize + 1
-    }
-    /// The value's bytes, quotes of a string included.
-    #[inline]
-    pub(crate) fn value(&self) -> Range<usize> {
-        self.value.0 as usize..self.value.1 as usize
-    }
-    /// From the key's opening quote to the end of the value.
-    #[inline]
-    pub(crate) fn whole(&self) -> Range<usize> {
-        self.key.0 as usize - 1..self.value.1 as usize
     }
 }
 

@@ -4,12 +4,12 @@
 //! beside them. It keeps the account of every operator and survives their panics: a batch that panics is run once more
 //! on a fresh operator, then halved until the records at fault stand alone.
 
-use crate::{
-    plan::{Input, StagePlan},
-    tap::Taps,
-};
-use pelton_sdk::{BuildContext, Collector, Failed, Operator, OperatorFactory, OptionError, Registry};
-use pelton_types::{Account, Batch, Offset, Partition, RecordSchema};
+mod build;
+mod neighbours;
+
+use crate::tap::Taps;
+use pelton_sdk::{BuildContext, Collector, Failed, Operator, OperatorFactory, OptionError};
+use pelton_types::{Account, Batch, Offset, Partition};
 use serde_json::Value;
 use std::{
     any::Any,
@@ -89,74 +89,6 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Build the operators of a plan.
-    ///
-    /// # Errors
-    /// What the operators' options get wrong, each with the operator's name; `check` at submit finds the same.
-    pub fn build(
-        plan: &StagePlan,
-        registry: &Registry,
-        context: &BuildContext,
-    ) -> Result<Chain, Vec<(String, OptionError)>> {
-        let mut chain = Chain {
-            nodes: Vec::new(),
-            sources: plan.sources.iter().map(|s| (s.name.clone(), Vec::new())).collect(),
-            sinks: plan.sinks.iter().map(|s| s.name.clone()).collect(),
-            taps: Taps::default(),
-        };
-        let mut errors = Vec::new();
-        let mut known: Vec<Option<Arc<RecordSchema>>> = Vec::new();
-        for operator in &plan.operators {
-            let context = context.with_input(input_of(&operator.inputs, &known));
-            let built = registry
-                .find_operator(&operator.kind)
-                .ok_or_else(|| {
-                    vec![OptionError::at("", format!("this binary has no operator `{}`", operator.kind))]
-                })
-                .and_then(|factory| {
-                    let shape = factory.check(&operator.options, &context)?;
-                    Ok((factory.clone(), shape, factory.build(&operator.options, &context)?))
-                });
-            known.push(built.as_ref().ok().and_then(|(_, shape, _)| shape.output.clone()));
-            match built {
-                Ok((factory, shape, built)) => chain.nodes.push(Node {
-                    name: operator.name.clone(),
-                    factory,
-                    options: operator.options.clone(),
-                    context,
-                    operator: built,
-                    outputs: vec![Vec::new(); shape.ports.len() + 1],
-                    account: Account::default(),
-                }),
-                Err(found) => errors.extend(found.into_iter().map(|e| (operator.name.clone(), e))),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        for (index, operator) in plan.operators.iter().enumerate() {
-            chain.connect(&operator.inputs, Target::Operator(index));
-        }
-        for (index, sink) in plan.sinks.iter().enumerate() {
-            chain.connect(&sink.inputs, Target::Sink(index));
-        }
-        Ok(chain)
-    }
-
-    fn connect(&mut self, inputs: &[Input], to: Target) {
-        for input in inputs {
-            let outputs = match *input {
-                Input::Source(index) => self.sources.get_mut(index).map(|(_, outputs)| outputs),
-                Input::Operator { index, port } => {
-                    self.nodes.get_mut(index).and_then(|node| node.outputs.get_mut(port))
-                }
-            };
-            if let Some(outputs) = outputs {
-                outputs.push(to);
-            }
-        }
-    }
-
     /// Whether every operator has room for another batch.
     pub fn ready(&self) -> bool {
         self.nodes.iter().all(|node| node.operator.ready())
@@ -378,28 +310,18 @@ fn fan_out(targets: &[Target], mut batch: Batch, queue: &mut VecDeque<(usize, Ba
         batch.seal();
         out.expanded += (batch.len() * others.len()) as u64;
     }
-    let mut send = |target: Target, batch: Batch| match target {
+    let mut send = |target: Target, mut batch: Batch| match target {
         Target::Operator(index) => queue.push_back((index, batch)),
-        Target::Sink(index) => out.sinks.push((index, batch)),
+        Target::Sink(index) => {
+            // Nobody behind wants to know where members stand.
+            batch.fields = None;
+            out.sinks.push((index, batch));
+        }
     };
     for target in others {
         send(*target, batch.fork());
     }
     send(*last, batch);
-}
-
-/// What is known of the records an operator reads, from what is known of those that leave the operators before it. Sources
-/// say nothing: what they know is said by a `decode` operator behind them.
-fn input_of(inputs: &[Input], known: &[Option<Arc<RecordSchema>>]) -> Option<Arc<RecordSchema>> {
-    let of = |input: &Input| match *input {
-        Input::Source(_) => None,
-        Input::Operator { index, .. } => known.get(index).cloned().flatten(),
-    };
-    let (first, others) = inputs.split_first()?;
-    others.iter().try_fold(of(first)?, |all, other| {
-        let other = of(other)?;
-        Some(if all == other { all } else { Arc::new(all.union(&other)) })
-    })
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

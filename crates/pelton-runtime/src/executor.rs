@@ -222,6 +222,7 @@ impl Executor {
             tasks: 1,
             background: options.background.clone(),
             input: None,
+            fields: None,
         };
         let scope = Scope { wake: wake.clone(), executor: options.index, queue_bytes: options.queue_bytes };
         let workshop = Workshop::new(options.registry.clone(), context, scope);

@@ -1,7 +1,7 @@
 //! Operators and how they are made.
 
 use crate::{Background, Collector, OptionError, Wake};
-use pelton_types::{Batch, Offset, Partition, RecordSchema};
+use pelton_types::{Batch, Offset, Partition, RecordSchema, fields::SharedFields};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{
@@ -87,6 +87,9 @@ pub struct OperatorShape {
     pub output: Option<Arc<RecordSchema>>,
     /// What a user should know of these options although nothing is wrong with them: lowercase, a sentence each.
     pub notes: Vec<String>,
+    /// Names of the top-level members it reads and writes, if it can use what its neighbours found of them
+    /// ([`BuildContext::fields`]); empty: it goes its own way.
+    pub members: Vec<String>,
 }
 
 /// What an operator may use of its surroundings.
@@ -104,6 +107,8 @@ pub struct BuildContext {
     pub background: Background,
     /// What the records given to the operator look like; `None`: nothing is known.
     pub input: Option<Arc<RecordSchema>>,
+    /// Which members the operator and its neighbours find for each other; `None`: each its own.
+    pub fields: Option<SharedFields>,
 }
 
 impl BuildContext {
@@ -122,6 +127,7 @@ impl BuildContext {
             tasks: 1,
             background: Background::none(),
             input: None,
+            fields: None,
         }
     }
 }

@@ -5,7 +5,10 @@
 //! value appends the new value to a fresh buffer. Forking a batch copies spans and counts references, never bytes:
 //! this is what lets the runtime run an operator again after a panic.
 
-use crate::ids::{Offset, Partition};
+use crate::{
+    fields::FieldIndex,
+    ids::{Offset, Partition},
+};
 use std::sync::Arc;
 
 /// A range of one of a batch's buffers.
@@ -66,6 +69,8 @@ pub struct Batch {
     pub records: Vec<Record>,
     /// A record's key differs from the one it was read with: a sink must place it anew.
     pub rekeyed: bool,
+    /// Where members of the records stand, as far as an operator found them for those behind it.
+    pub fields: Option<Arc<FieldIndex>>,
     sealed: Vec<Arc<Vec<u8>>>,
     open: Vec<u8>,
     origin: Arc<Vec<Record>>,
@@ -83,6 +88,7 @@ impl Batch {
             partition,
             records: Vec::with_capacity(records),
             rekeyed: false,
+            fields: None,
             sealed: Vec::with_capacity(2),
             open: Vec::with_capacity(bytes),
             origin: Arc::default(),
@@ -118,6 +124,7 @@ impl Batch {
         self.open.capacity()
             + self.sealed.iter().map(|b| b.capacity()).sum::<usize>()
             + self.records.capacity() * size_of::<Record>()
+            + self.fields.as_ref().map_or(0, |fields| fields.bytes())
     }
 
     /// Copy bytes in; `None` gives [`Span::NULL`].
@@ -226,6 +233,7 @@ impl Batch {
             partition: self.partition.clone(),
             records: indices.into_iter().map(|i| self.records[i]).collect(),
             rekeyed: self.rekeyed,
+            fields: self.fields.clone(),
             sealed: self.sealed.clone(),
             open: Vec::new(),
             origin: self.origin.clone(),
@@ -239,6 +247,7 @@ impl Batch {
             partition: self.partition.clone(),
             records: self.records.split_off(at),
             rekeyed: self.rekeyed,
+            fields: self.fields.clone(),
             sealed: self.sealed.clone(),
             open: Vec::new(),
             origin: self.origin.clone(),

@@ -2,6 +2,7 @@
 //!
 //! * [`ids`]: names of pipelines, tasks and partitions, and the counters that order grants;
 //! * [`batch`]: records as spans of shared buffers;
+//! * [`fields`]: where members of records stand, found once for several operators;
 //! * [`account`]: where every record went;
 //! * [`schema`]: what records look like;
 //! * [`suggest`]: words that were nearly written;
@@ -9,6 +10,7 @@
 
 pub mod account;
 pub mod batch;
+pub mod fields;
 pub mod ids;
 pub mod incident;
 pub mod schema;
@@ -16,6 +18,7 @@ pub mod suggest;
 
 pub use account::Account;
 pub use batch::{Batch, Header, Record, Span};
+pub use fields::{FieldIndex, FieldRow};
 pub use ids::{Epoch, Generation, Offset, Partition, PipelineName, TaskId, Term};
 pub use incident::{Code, Incident};
 pub use schema::RecordSchema;

@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-use pelton_expr::{Program, Scratch};
+use pelton_expr::{Fields, Program, Scratch};
 use pelton_sdk::{
     BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, Verdicts, types::Batch,
 };
@@ -38,12 +38,15 @@ impl OperatorFactory for FilterFactory {
 
     fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
         let output = context.input.clone();
-        compile(options, context).map(|_| OperatorShape { output, ..OperatorShape::default() })
+        let program = compile(options, context)?;
+        let members = program.members().map(str::to_owned).collect();
+        Ok(OperatorShape { output, members, ..OperatorShape::default() })
     }
 
     fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
-        let program = compile(options, context)?;
-        Ok(Box::new(Filter { program, scratch: Scratch::default(), verdicts: Verdicts::default() }))
+        let mut program = compile(options, context)?;
+        let fields = Fields::of(&mut [&mut program], context.fields.as_ref());
+        Ok(Box::new(Filter { program, fields, scratch: Scratch::default(), verdicts: Verdicts::default() }))
     }
 }
 
@@ -65,16 +68,24 @@ fn compile(options: &Value, context: &BuildContext) -> Result<Program, Vec<Optio
 
 struct Filter {
     program: Program,
+    fields: Fields,
     scratch: Scratch,
     verdicts: Verdicts,
 }
 
 impl Operator for Filter {
-    fn process(&mut self, batch: Batch, out: &mut Collector) {
+    fn process(&mut self, mut batch: Batch, out: &mut Collector) {
         self.verdicts.begin();
+        self.fields.begin(&mut batch);
         for record in &batch.records {
-            self.verdicts.note(self.program.run_filter(&mut self.scratch, batch.value(record)));
+            let located = self.fields.locate(record, batch.value(record));
+            let verdict = located.and_then(|located| self.program.judge(&mut self.scratch, &located));
+            if verdict == Ok(true) {
+                self.fields.keep(record);
+            }
+            self.verdicts.note(verdict);
         }
+        self.fields.end(&mut batch);
         self.verdicts.settle(batch, out);
     }
 }

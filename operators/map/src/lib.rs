@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 
-use pelton_expr::{Outcome, Program, Scratch};
+use pelton_expr::{Fields, Outcome, Program, Scratch};
 use pelton_sdk::{
     BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, Verdicts, types::Batch,
 };
@@ -36,12 +36,14 @@ impl OperatorFactory for MapFactory {
     fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
         let program = compile(options, context)?;
         let output = program.output().cloned().map(Arc::new);
-        Ok(OperatorShape { output, ..OperatorShape::default() })
+        let members = program.members().map(str::to_owned).collect();
+        Ok(OperatorShape { output, members, ..OperatorShape::default() })
     }
 
     fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
-        let program = compile(options, context)?;
-        Ok(Box::new(Map { program, scratch: Scratch::default(), verdicts: Verdicts::default() }))
+        let mut program = compile(options, context)?;
+        let fields = Fields::of(&mut [&mut program], context.fields.as_ref());
+        Ok(Box::new(Map { program, fields, scratch: Scratch::default(), verdicts: Verdicts::default() }))
     }
 }
 
@@ -63,6 +65,7 @@ fn compile(options: &Value, context: &BuildContext) -> Result<Program, Vec<Optio
 
 struct Map {
     program: Program,
+    fields: Fields,
     scratch: Scratch,
     verdicts: Verdicts,
 }
@@ -71,27 +74,35 @@ impl Operator for Map {
     fn process(&mut self, mut batch: Batch, out: &mut Collector) {
         self.verdicts.begin();
         batch.seal();
+        self.fields.begin_change(&mut batch);
         for index in 0..batch.len() {
             let changed = self.change(&mut batch, index);
             self.verdicts.note(changed.map(|outcome| outcome != Outcome::Aborted));
         }
+        self.fields.end(&mut batch);
         self.verdicts.settle(batch, out);
     }
 }
 
 impl Map {
     fn change(&mut self, batch: &mut Batch, index: usize) -> Result<Outcome, String> {
-        let from = batch.records[index].value;
-        if from.is_null() {
+        let record = batch.records[index];
+        if record.value.is_null() {
             return Ok(Outcome::Unchanged);
         }
         let mut outcome = Outcome::Unchanged;
-        let written = batch.rewrite(from, |old, new| {
-            outcome = self.program.run_map(&mut self.scratch, old, new)?;
+        let written = batch.rewrite(record.value, |old, new| {
+            let mut located = self.fields.locate(&record, Some(old))?;
+            outcome = self.program.change(&mut self.scratch, &mut located, new)?;
             Ok::<_, String>(())
         })?;
-        if outcome == Outcome::Written {
-            batch.records[index].value = written;
+        match outcome {
+            Outcome::Written => {
+                batch.records[index].value = written;
+                self.fields.keep_changed(&batch.records[index]);
+            }
+            Outcome::Unchanged => self.fields.keep(&record),
+            Outcome::Aborted => {}
         }
         Ok(outcome)
     }

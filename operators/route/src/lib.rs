@@ -3,7 +3,7 @@
 mod options;
 
 use options::Choice;
-use pelton_expr::{Program, Scratch, Value as Answer};
+use pelton_expr::{Fields, Located, Program, Scratch, Value as Answer};
 use pelton_sdk::{
     BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, types::Batch,
 };
@@ -36,12 +36,15 @@ impl OperatorFactory for RouteFactory {
 
     fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
         let options = options::parse(options, context)?;
+        let members = options.choice.programs().flat_map(Program::members).map(str::to_owned).collect();
         let output = context.input.clone();
-        Ok(OperatorShape { ports: options.ports, output, ..OperatorShape::default() })
+        Ok(OperatorShape { ports: options.ports, output, members, ..OperatorShape::default() })
     }
 
     fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
-        let options = options::parse(options, context)?;
+        let mut options = options::parse(options, context)?;
+        let mut programs: Vec<_> = options.choice.programs_mut().collect();
+        let fields = Fields::of(&mut programs, context.fields.as_ref());
         let judge = match options.choice {
             Choice::Conditions { conditions, mode } => {
                 let conditions = conditions.into_iter().map(|c| (c, Scratch::default())).collect();
@@ -52,7 +55,7 @@ impl OperatorFactory for RouteFactory {
             }
         };
         let ports = vec![Vec::new(); options.ports.len() + 1];
-        Ok(Box::new(Route { judge, otherwise: options.otherwise, ports, hits: Vec::new() }))
+        Ok(Box::new(Route { judge, fields, otherwise: options.otherwise, ports, hits: Vec::new() }))
     }
 }
 
@@ -71,6 +74,7 @@ enum Judge {
 
 struct Route {
     judge: Judge,
+    fields: Fields,
     /// Port of the records that go nowhere else.
     otherwise: usize,
     /// Indices of the batch in hand, by port.
@@ -82,11 +86,18 @@ struct Route {
 impl Operator for Route {
     fn process(&mut self, mut batch: Batch, out: &mut Collector) {
         self.ports.iter_mut().for_each(Vec::clear);
+        self.fields.begin(&mut batch);
         for index in 0..batch.len() {
             self.hits.clear();
-            match self.judge.find(batch.value(&batch.records[index]), &mut self.hits) {
-                Ok(()) if self.hits.is_empty() => self.ports[self.otherwise].push(index),
+            let record = &batch.records[index];
+            let Self { judge, fields, hits, .. } = self;
+            let located = fields.locate(record, batch.value(record));
+            match located.and_then(|located| judge.find(&located, hits)) {
                 Ok(()) => {
+                    self.fields.keep(record);
+                    if self.hits.is_empty() {
+                        self.hits.push(self.otherwise);
+                    }
                     out.expanded(self.hits.len() - 1);
                     for &port in &self.hits {
                         self.ports[port].push(index);
@@ -95,6 +106,7 @@ impl Operator for Route {
                 Err(cause) => out.fail(&mut batch, index, cause),
             }
         }
+        self.fields.end(&mut batch);
         let whole = self.ports.iter().position(|indices| indices.len() == batch.len());
         for (port, indices) in self.ports.iter().enumerate() {
             // One output takes all, as often: the batch itself goes there, after the copies.
@@ -110,11 +122,11 @@ impl Operator for Route {
 
 impl Judge {
     /// Find the ports of a record, into `hits`.
-    fn find(&mut self, value: Option<&[u8]>, hits: &mut Vec<usize>) -> Result<(), String> {
+    fn find(&mut self, record: &Located<'_>, hits: &mut Vec<usize>) -> Result<(), String> {
         match self {
             Self::Conditions { conditions, mode } => {
                 for (n, (condition, scratch)) in conditions.iter_mut().enumerate() {
-                    if condition.run_filter(scratch, value)? {
+                    if condition.judge(scratch, record)? {
                         hits.push(n + 1);
                         if *mode == Mode::First {
                             break;
@@ -123,7 +135,7 @@ impl Judge {
                 }
             }
             Self::Expression { program, outputs, scratch } => {
-                match program.run_value(scratch, value)? {
+                match program.evaluate(scratch, record)? {
                     None | Some(Answer::Null) => {}
                     Some(Answer::Array(names)) => {
                         names.iter().try_for_each(|name| add(name, outputs, hits))?;

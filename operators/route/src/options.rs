@@ -20,6 +20,26 @@ pub(crate) enum Choice {
     Expression { program: Program, outputs: Vec<String> },
 }
 
+impl Choice {
+    /// The programs that records are looked through for.
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &Program> {
+        match self {
+            Self::Conditions { conditions, .. } => conditions.as_slice(),
+            Self::Expression { program, .. } => std::slice::from_ref(program),
+        }
+        .iter()
+    }
+
+    /// The same, to be fitted to each other.
+    pub(crate) fn programs_mut(&mut self) -> impl Iterator<Item = &mut Program> {
+        match self {
+            Self::Conditions { conditions, .. } => conditions.as_mut_slice(),
+            Self::Expression { program, .. } => std::slice::from_mut(program),
+        }
+        .iter_mut()
+    }
+}
+
 const KNOWN: &[&str] = &["routes", "mode", "to", "outputs", "else"];
 
 pub(crate) fn schema() -> schemars::Schema {

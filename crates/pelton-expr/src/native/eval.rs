@@ -5,13 +5,16 @@ use super::{
     text::{join, repeat_is_rare},
     val::{self, Val, within},
 };
-use crate::index::{Index, New};
+use crate::{
+    index::Found,
+    splice::{New, Renewed},
+};
 use bumpalo::Bump;
 
 /// One record while a program runs over it.
 pub(super) struct Env<'a> {
     bytes: &'a [u8],
-    index: &'a Index,
+    found: Found<'a>,
     pub(super) arena: &'a Bump,
     /// By slot: what became of the member. Empty when the program writes nothing.
     overlay: &'a mut [Overlay<'a>],
@@ -28,15 +31,15 @@ enum Overlay<'a> {
 
 impl<'a> Env<'a> {
     #[inline]
-    pub(super) fn new(program: &Native, bytes: &'a [u8], index: &'a Index, arena: &'a Bump) -> Self {
+    pub(super) fn new(program: &Native, bytes: &'a [u8], found: Found<'a>, arena: &'a Bump) -> Self {
         let overlay: &mut [Overlay<'_>] = if program.writes {
-            arena.alloc_slice_fill_copy(index.len(), Overlay::AsItCame)
+            arena.alloc_slice_fill_copy(found.len(), Overlay::AsItCame)
         } else {
             &mut []
         };
         let locals: &mut [Val<'_>] =
             if program.locals > 0 { arena.alloc_slice_fill_copy(program.locals, Val::Null) } else { &mut [] };
-        Self { bytes, index, arena, overlay, locals, root: None }
+        Self { bytes, found, arena, overlay, locals, root: None }
     }
 
     pub(super) fn is_changed(&self) -> bool {
@@ -44,7 +47,7 @@ impl<'a> Env<'a> {
     }
 
     /// The record as it is now, appended to `out`.
-    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), Stop> {
+    pub(super) fn write(&self, out: &mut Vec<u8>, renewed: Option<&mut Renewed>) -> Result<(), Stop> {
         if let Some(root) = self.root {
             return val::write(out, root);
         }
@@ -53,7 +56,7 @@ impl<'a> Env<'a> {
             Some(Overlay::Removed) => New::Removed,
             Some(Overlay::Set(value)) => New::Set(*value),
         };
-        self.index.splice(self.bytes, out, new, |out, value| val::write(out, value))
+        self.found.splice(self.bytes, out, renewed, new, |out, value| val::write(out, value))
     }
 
     /// The value of the last of these; there is one.
@@ -171,7 +174,7 @@ impl<'a> Env<'a> {
         match self.overlay.get(slot) {
             Some(Overlay::Removed) => Ok(None),
             Some(Overlay::Set(value)) => Ok(Some(*value)),
-            _ => match self.index.member(slot) {
+            _ => match self.found.member(slot) {
                 Some(member) => val::decode(self.bytes, member.value(), member.escaped, self.arena).map(Some),
                 None => Ok(None),
             },
@@ -191,7 +194,7 @@ impl<'a> Env<'a> {
         match self.overlay.get(slot) {
             Some(Overlay::Removed) => Ok(None),
             Some(Overlay::Set(value)) => within(*value, steps, self.arena),
-            _ => match self.index.member(slot) {
+            _ => match self.found.member(slot) {
                 Some(member) => val::in_text(&self.bytes[member.value()], steps, self.arena),
                 None => Ok(None),
             },
@@ -200,7 +203,7 @@ impl<'a> Env<'a> {
 
     fn exists(&self, slot: usize, steps: &[Step]) -> Result<bool, Stop> {
         match (self.overlay.get(slot), steps) {
-            (None | Some(Overlay::AsItCame), []) => Ok(self.index.member(slot).is_some()),
+            (None | Some(Overlay::AsItCame), []) => Ok(self.found.member(slot).is_some()),
             _ => self.field_place(slot, steps).map(|found| found.is_some()),
         }
     }

@@ -14,7 +14,7 @@ mod functions;
 mod text;
 mod val;
 
-use crate::index::Index;
+use crate::{index::Found, splice::Renewed};
 use bumpalo::Bump;
 use eval::Env;
 use functions::Function;
@@ -124,9 +124,9 @@ pub(crate) enum Change {
 impl Native {
     /// The answer of a condition.
     #[inline]
-    pub(crate) fn judge(&self, bytes: &[u8], index: &Index, arena: &mut Bump) -> Option<bool> {
+    pub(crate) fn judge(&self, bytes: &[u8], found: Found<'_>, arena: &mut Bump) -> Option<bool> {
         arena.reset();
-        let mut env = Env::new(self, bytes, index, arena);
+        let mut env = Env::new(self, bytes, found, arena);
         match env.block(&self.body) {
             Ok(Val::Bool(answer)) => Some(answer),
             Err(Stop::Abort) => Some(false),
@@ -139,12 +139,13 @@ impl Native {
     pub(crate) fn change(
         &self,
         bytes: &[u8],
-        index: &Index,
+        found: Found<'_>,
         arena: &mut Bump,
         out: &mut Vec<u8>,
+        renewed: Option<&mut Renewed>,
     ) -> Option<Change> {
         arena.reset();
-        let mut env = Env::new(self, bytes, index, arena);
+        let mut env = Env::new(self, bytes, found, arena);
         for expr in &self.body {
             match env.unused(expr) {
                 Ok(()) => {}
@@ -156,7 +157,7 @@ impl Native {
             return Some(Change::Unchanged);
         }
         let start = out.len();
-        if env.write(out).is_err() {
+        if env.write(out, renewed).is_err() {
             out.truncate(start);
             return None;
         }

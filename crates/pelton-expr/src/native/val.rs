@@ -1,12 +1,9 @@
 //! Values of a running program: slices of the record, or of the arena.
 
 use super::{Step, Stop};
-use crate::{
-    json_text,
-    scan::{self, Member},
-    value,
-};
+use crate::{json_text, scan, value};
 use bumpalo::Bump;
+use pelton_types::fields::Member;
 use std::ops::Range;
 use vrl::value::Value;
 

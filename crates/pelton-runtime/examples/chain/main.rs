@@ -77,10 +77,9 @@ fn rows(corpora: &[Vec<Vec<u8>>; 2], batch: usize) -> Vec<Row> {
             rows.push(Row { name, group, bar, corpus, way, bytes: 0, seconds: Vec::new() });
         };
         let records = &corpora[corpus];
-        let chain = |operators: &[_], ports| ways::chain(records, batch, operators, ports);
+        let chain = |operators: &[_], ports| ways::chain(records, batch, operators, ports, true);
         let filter = ("filter", json!(ways::FILTER));
         let map = ("map", json!(ways::MAP));
-        let route = ("route", json!({ "routes": [{ "high": "(.price > 10000000) ?? false" }] }));
         add("filter on one field", "fast path", bar(8.0), ways::filter(true));
         add("filter on one field", "VRL, lazy target", bar(4.0), ways::filter(false));
         add("filter on one field", "chain with the operator", None, chain(std::slice::from_ref(&filter), 0));
@@ -91,10 +90,37 @@ fn rows(corpora: &[Vec<Vec<u8>>; 2], batch: usize) -> Vec<Row> {
         add("map of two fields", "chain with the operator", None, chain(std::slice::from_ref(&map), 0));
         add("map of two fields", "plain VRL on a tree", None, ways::plain_map());
         add("map of two fields", "serde_json by hand", None, ways::serde_map());
-        add("filter, map, route", "chain", None, chain(&[filter.clone(), map.clone(), route.clone()], 1));
-        add("filter, filter, route", "chain", None, chain(&[filter.clone(), filter, route], 1));
+        neighbours(&mut add, records, batch);
     }
     rows
+}
+
+/// Chains with and without one index for all.
+fn neighbours(add: &mut impl FnMut(&str, &str, Option<f64>, Way), records: &[Vec<u8>], batch: usize) {
+    let second = ("filter", json!(".channel != \"none\""));
+    let map = ("map", json!(ways::MAP));
+    let routes = json!([{ "low": "(.price < 100000) ?? false" }, { "many": "(.bidder > 5000) ?? false" }]);
+    let route = ("route", json!({ "routes": routes }));
+    for (share, condition) in ways::SHARES {
+        let first = ("filter", json!(condition));
+        let chains = [
+            ("filter, filter", vec![first.clone(), second.clone()], 0),
+            ("filter, map", vec![first.clone(), map.clone()], 0),
+            ("filter, filter, route", vec![first.clone(), second.clone(), route.clone()], 2),
+            ("filter, filter, map, route", vec![first, second.clone(), map.clone(), route.clone()], 2),
+        ];
+        for (name, operators, ports) in chains {
+            let group = format!("{name}, {share} pass");
+            add(&group, "apart", None, ways::chain(records, batch, &operators, ports, false));
+            add(&group, "one index", None, ways::chain(records, batch, &operators, ports, true));
+        }
+    }
+    let after = ("map", json!(ways::SECOND_MAP));
+    let both = ("map", json!(format!("{}\n{}", ways::MAP, ways::SECOND_MAP)));
+    let two = [map, after];
+    add("two maps", "apart", None, ways::chain(records, batch, &two, 0, false));
+    add("two maps", "one index", None, ways::chain(records, batch, &two, 0, true));
+    add("two maps", "one map of both", None, ways::chain(records, batch, &[both], 0, true));
 }
 
 fn print(options: &Options, corpora: &[Vec<Vec<u8>>; 2], rows: &[Row]) {

@@ -23,6 +23,14 @@ pub type Way = Box<dyn FnMut(&[Vec<u8>]) -> u64>;
 pub const FILTER: &str = "(.price > 1000000) ?? false";
 /// Adds a price in euros and takes a field out.
 pub const MAP: &str = "if exists(.price) { .price_eur = int!(.price) * 0.908 }\ndel(.extra)";
+/// Changes one field and adds another, behind [`MAP`].
+pub const SECOND_MAP: &str = ".channel = \"web\"\n.seen = true";
+/// A name, and a filter that keeps about so many records.
+pub const SHARES: [(&str, &str); 3] = [
+    ("10 %", "(.price > 17800000) ?? false"),
+    ("50 %", "(.price > 70800) ?? false"),
+    ("100 %", "(.price > 0) ?? true"),
+];
 
 /// A filter run record by record.
 pub fn filter(fast: bool) -> Way {
@@ -156,11 +164,18 @@ fn plan(operators: &[(&str, serde_json::Value)], ports: usize) -> StagePlan {
 }
 
 /// Batches of `size` through the chain of these operators. What a source does (copying records into batches) is not
-/// measured: each batch is forked from one that was filled before.
-pub fn chain(records: &[Vec<u8>], size: usize, operators: &[(&str, serde_json::Value)], ports: usize) -> Way {
+/// measured: each batch is forked from one that was filled before. `shared`: operators use what others found.
+pub fn chain(
+    records: &[Vec<u8>],
+    size: usize,
+    operators: &[(&str, serde_json::Value)],
+    ports: usize,
+    shared: bool,
+) -> Way {
     let plan = plan(operators, ports);
-    let mut chain = Chain::build(&plan, &registry(), &BuildContext::detached("models"))
-        .unwrap_or_else(|e| panic!("{e:?}"));
+    let build = if shared { Chain::build } else { Chain::build_apart };
+    let mut chain =
+        build(&plan, &registry(), &BuildContext::detached("models")).unwrap_or_else(|e| panic!("{e:?}"));
     let batches: Vec<Batch> = records.chunks(size).map(batch).collect();
     Box::new(move |_| {
         let mut bytes = 0;
