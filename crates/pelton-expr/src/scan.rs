@@ -144,6 +144,10 @@ pub(crate) fn object<E: Fault>(
             key_escaped: key.escaped,
             escaped,
         })?;
+        if let Some(b",\"") = bytes.get(end..end + 2) {
+            at = end + 1;
+            continue;
+        }
         at = blank(bytes, end);
         match bytes.get(at) {
             Some(b',') => at = blank(bytes, at + 1),
@@ -200,6 +204,12 @@ fn key<E: Fault>(bytes: &[u8], at: usize) -> Result<Key, E> {
         return Err(E::expected(bytes, at, "expected a key in quotes"));
     }
     let (end, escaped) = string_end(bytes, at + 1)?;
+    // Nearly always without blanks.
+    if let Some(&[_, b':', first]) = bytes.get(end..end + 3)
+        && first > b' '
+    {
+        return Ok(Key { end, escaped, value: end + 2 });
+    }
     let colon = blank(bytes, end + 1);
     if bytes.get(colon) != Some(&b':') {
         return Err(E::expected(bytes, colon, "expected ':'"));
@@ -209,7 +219,16 @@ fn key<E: Fault>(bytes: &[u8], at: usize) -> Result<Key, E> {
 
 /// Index behind the blanks at `at`.
 #[inline(always)]
-fn blank(bytes: &[u8], mut at: usize) -> usize {
+fn blank(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(0..=b' ') => blanks(bytes, at),
+        _ => at,
+    }
+}
+
+/// The same where there may be some, which few writers put there.
+#[inline(never)]
+fn blanks(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
         at += 1;
     }
@@ -309,10 +328,7 @@ fn number_end<E: Fault>(bytes: &[u8], mut at: usize) -> Result<usize, E> {
 /// Index behind one digit or more.
 #[inline(always)]
 fn digits<E: Fault>(bytes: &[u8], start: usize) -> Result<usize, E> {
-    let mut at = start;
-    while let Some(b'0'..=b'9') = bytes.get(at) {
-        at += 1;
-    }
+    let at = find::digits(bytes, start);
     if at == start { Err(E::expected(bytes, at, "expected a digit")) } else { Ok(at) }
 }
 
@@ -345,8 +361,12 @@ fn skip_container<E: Fault>(bytes: &[u8], mut at: usize, limit: u32) -> Result<u
         }
         // And ended here: what follows closes containers, or goes on with the next value.
         loop {
-            at = blank(bytes, at);
             let is_object = objects & 1 == 1;
+            if is_object && let Some(b",\"") = bytes.get(at..at + 2) {
+                at = key(bytes, at + 1)?.value;
+                break;
+            }
+            at = blank(bytes, at);
             match (bytes.get(at), is_object) {
                 (Some(b','), true) => {
                     at = key(bytes, blank(bytes, at + 1))?.value;

@@ -14,7 +14,7 @@ pub(crate) fn value(bytes: &[u8], range: Range<usize>, escaped: bool) -> Result<
         Some(b't') => Ok(Value::Boolean(true)),
         Some(b'f') => Ok(Value::Boolean(false)),
         Some(b'n') => Ok(Value::Null),
-        _ => match integer(text) {
+        _ => match integer_in(bytes, range.clone()) {
             Some(number) => Ok(Value::Integer(number)),
             None => parse(bytes, range),
         },
@@ -46,6 +46,29 @@ pub(crate) fn plain_text(bytes: &[u8], range: Range<usize>) -> Result<&str, Json
     std::str::from_utf8(&bytes[range]).map_err(|e| JsonError::Utf8 { at: start + e.valid_up_to() })
 }
 
+/// The [`integer`] at `range` of a record: one of up to eight digits without a loop, if so many bytes stand before its end.
+#[inline]
+pub(crate) fn integer_in(bytes: &[u8], range: Range<usize>) -> Option<i64> {
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    if let 1..=8 = range.len()
+        && let Some(&last) = bytes.get(..range.end).and_then(|all| all.last_chunk())
+    {
+        // What stands before the number counts as zeros; the first byte is the lowest.
+        let before = u64::MAX.unbounded_shr(8 * range.len() as u32);
+        let text = u64::from_le_bytes(last) & !before | ZEROS & before;
+        // `0` to `9` are 0x30 to 0x39, and six more are still below 0x40.
+        if text & HIGH == ZEROS && text.wrapping_add(0x0606_0606_0606_0606) & HIGH == ZEROS {
+            // Neighbours are joined three times: digits to pairs, pairs to fours, fours to eight.
+            let pairs = (text & 0x0f0f_0f0f_0f0f_0f0f).wrapping_mul(10 << 8 | 1) >> 8;
+            let fours = (pairs & 0x00ff_00ff_00ff_00ff).wrapping_mul(100 << 16 | 1) >> 16;
+            let eight = (fours & 0x0000_ffff_0000_ffff).wrapping_mul(10_000 << 32 | 1) >> 32;
+            return Some(eight.cast_signed());
+        }
+    }
+    integer(&bytes[range])
+}
+
 /// An integer of up to 18 digits, which is nearly all of them. `-0` is a float to `serde_json`.
 #[inline]
 pub(crate) fn integer(text: &[u8]) -> Option<i64> {
@@ -68,5 +91,27 @@ pub(crate) fn integer(text: &[u8]) -> Option<i64> {
         (true, 0) => None,
         (true, n) => Some(-n),
         (false, n) => Some(n),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_the_same_whatever_stands_before_them() {
+        let bytes = [b'0', b'5', b'9', b'/', b':', b'-', b'.', b'e', 0, 0xff];
+        for length in 1..12 {
+            for n in 0..5_000_usize {
+                // Every byte at every place, not with every other one.
+                let text: Vec<u8> = (0..length).map(|at| bytes[n / (at * 3 + 1) % (3 + n % 8)]).collect();
+                for before in ["", "9", "{\"price\":", "123456789"] {
+                    let record = [before.as_bytes(), &text, b",9"].concat();
+                    let range = before.len()..before.len() + length;
+                    assert_eq!(integer_in(&record, range), integer(&text), "{}", record.escape_ascii());
+                }
+            }
+        }
+        assert_eq!(integer_in(b"[12345678]", 1..9), Some(12_345_678));
     }
 }

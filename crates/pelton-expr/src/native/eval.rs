@@ -118,7 +118,7 @@ impl<'a> Env<'a> {
                 })?,
                 left => left,
             },
-            Expr::Otherwise(left, right) => match self.eval(left) {
+            Expr::Otherwise(left, right) => match self.short(left) {
                 Err(Stop::Fail | Stop::Abort) => self.eval(right)?,
                 other => other?,
             },
@@ -146,6 +146,16 @@ impl<'a> Env<'a> {
             Expr::Call(function, arguments) => return self.call(*function, arguments),
             Expr::Abort => return Err(Stop::Abort),
         })
+    }
+
+    /// The same, without a call for what most conditions are made of.
+    #[inline(always)]
+    fn short(&mut self, expr: &'a Expr) -> Result<Val<'a>, Stop> {
+        match expr {
+            Expr::Field(slot) => Ok(self.field(*slot)?.unwrap_or(Val::Null)),
+            Expr::Binary(op, left, right) => self.binary(*op, left, right),
+            expr => self.eval(expr),
+        }
     }
 
     fn container(&mut self, expr: &'a Expr) -> Result<Val<'a>, Stop> {
@@ -226,13 +236,17 @@ impl<'a> Env<'a> {
 
     #[inline]
     fn binary(&mut self, op: Op, left: &'a Expr, right: &'a Expr) -> Result<Val<'a>, Stop> {
-        let left = self.eval(left)?;
+        let left = match left {
+            Expr::Field(slot) => self.field(*slot)?.unwrap_or(Val::Null),
+            left => self.eval(left)?,
+        };
         // Constants are compared where they stand.
         let right = match right {
             Expr::Text(constant) if matches!(op, Op::Eq | Op::Ne) => {
                 let same = matches!(left, Val::Text(text) if text == constant);
                 return Ok(Val::Bool(same == (op == Op::Eq)));
             }
+            Expr::Int(constant) => Val::Int(*constant),
             right => self.eval(right)?,
         };
         match op {

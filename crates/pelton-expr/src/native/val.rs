@@ -41,7 +41,7 @@ pub(super) fn decode<'a>(
     escaped: bool,
     arena: &'a Bump,
 ) -> Result<Val<'a>, Stop> {
-    let text = &bytes[range];
+    let text = &bytes[range.clone()];
     match text.first() {
         Some(b'"') if !escaped => plain(&text[1..text.len() - 1]).map(Val::Text),
         Some(b'"') => {
@@ -53,7 +53,7 @@ pub(super) fn decode<'a>(
         Some(b'n') => Ok(Val::Null),
         Some(b'{' | b'[') if decodes(text) => Ok(Val::Raw(text)),
         Some(b'{' | b'[') | None => Err(Stop::Ask),
-        Some(_) => match value::integer(text) {
+        Some(_) => match value::integer_in(bytes, range) {
             Some(number) => Ok(Val::Int(number)),
             None => number(text),
         },
