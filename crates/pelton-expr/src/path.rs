@@ -78,6 +78,15 @@ impl Path {
         }
     }
 
+    /// The names on the way, when all steps are names: `a` and `b` of `.a.b`, nothing for `.a[0]`.
+    pub fn names(&self) -> Option<Vec<&str>> {
+        let names = self.steps.iter().map(|step| match step {
+            Step::Field(name) => Some(name.as_str()),
+            Step::Index(_) => None,
+        });
+        names.collect()
+    }
+
     /// The last name in the path: `b` of `.a.b` and of `.a.b[0]`.
     pub fn name(&self) -> Option<&str> {
         self.steps.iter().rev().find_map(|step| match step {

@@ -102,7 +102,9 @@ fn fields(collection: &Collection<vrl::value::kind::Field>, before: Option<&Reco
             fields.insert(name, field(kind, was));
         }
     }
-    RecordSchema { fields }
+    // A record that was made anew has the fields that it was given.
+    let open = before.is_some_and(|schema| schema.open) && !collection.unknown_kind().is_undefined();
+    RecordSchema { fields, open }
 }
 
 fn field(found: &Kind, before: Option<&Field>) -> Field {
@@ -158,6 +160,9 @@ fn unknown_field(span: &Range<usize>, path: &[OwnedSegment], schema: &RecordSche
     for segment in path {
         let OwnedSegment::Field(name) = segment else { return None };
         let Some(field) = at.fields.get(name.as_str()) else {
+            if at.open {
+                return None;
+            }
             let parent = std::mem::take(&mut shown);
             let names: Vec<String> = at.fields.keys().map(|known| format!("{parent}.{known}")).collect();
             let path = format!("{parent}.{name}");

@@ -8,7 +8,7 @@ fn schema(fields: &[(&str, FieldKind)]) -> RecordSchema {
         Some(name) => (name.to_owned(), Field { kind: kind.clone(), optional: true }),
         None => ((*name).to_owned(), Field::required(kind.clone())),
     };
-    RecordSchema { fields: fields.iter().map(field).collect() }
+    RecordSchema { fields: fields.iter().map(field).collect(), ..RecordSchema::default() }
 }
 
 fn orders() -> RecordSchema {

@@ -74,7 +74,7 @@ fn fields(
             );
         }
     }
-    RecordSchema { fields }
+    RecordSchema { fields, open: false }
 }
 
 /// A type; `any` where it is wrong.

@@ -3,10 +3,12 @@
 mod formats;
 mod operator;
 mod options;
+mod shape;
 
 use operator::Parse;
 use pelton_sdk::{BuildContext, Operator, OperatorFactory, OperatorShape, OptionError};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Makes `parse` operators.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,8 +31,10 @@ impl OperatorFactory for ParseFactory {
         options::schema()
     }
 
-    fn check(&self, options: &Value, _: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
-        options::parse(options).map(|_| OperatorShape::default())
+    fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
+        let settings = options::parse(options)?;
+        let output = shape::output(&settings, context.input.as_deref()).map(Arc::new);
+        Ok(OperatorShape { output, ..OperatorShape::default() })
     }
 
     fn build(&self, options: &Value, _: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {

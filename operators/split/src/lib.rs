@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod options;
+mod shape;
 
 use options::{Settings, Source};
 use pelton_expr::{Patch, checked, elements};
@@ -9,6 +10,7 @@ use pelton_sdk::{
     types::{Batch, Record, Span},
 };
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Makes `split` operators.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,8 +33,10 @@ impl OperatorFactory for SplitFactory {
         options::schema()
     }
 
-    fn check(&self, options: &Value, _: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
-        options::parse(options).map(|_| OperatorShape::default())
+    fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
+        let settings = options::parse(options)?;
+        let output = shape::output(&settings, context.input.as_deref()).map(Arc::new);
+        Ok(OperatorShape { output, ..OperatorShape::default() })
     }
 
     fn build(&self, options: &Value, _: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {

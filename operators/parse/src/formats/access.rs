@@ -3,6 +3,7 @@
 use super::Mismatch;
 use memchr::memmem::Finder;
 use pelton_expr::{Kind, Patch};
+use pelton_sdk::types::schema::FieldKind;
 
 /// A format of lines, compiled.
 #[derive(Debug)]
@@ -110,6 +111,22 @@ impl Access {
             ));
         }
         Ok(Self { start, values })
+    }
+
+    /// The fields it sets, and what they are.
+    pub fn kinds(&self) -> impl Iterator<Item = (&str, FieldKind)> {
+        self.values.iter().flat_map(|slot| {
+            let (kind, more) = match slot.what {
+                What::Nothing => return Vec::new(),
+                What::Integer => (FieldKind::Integer, &[][..]),
+                What::Float => (FieldKind::Float, &[][..]),
+                // Digits in the right places may still be no time, such as a second 99.
+                What::Text | What::Time => (FieldKind::String, &[][..]),
+                What::Request => (FieldKind::String, &["method", "path", "protocol"][..]),
+            };
+            let more = more.iter().map(|name| (*name, FieldKind::String));
+            std::iter::once((slot.name.as_str(), kind)).chain(more).collect()
+        })
     }
 
     pub fn read(&self, line: &str, patch: &mut Patch) -> Result<(), Mismatch> {

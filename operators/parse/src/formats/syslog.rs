@@ -33,6 +33,11 @@ impl Syslog {
         Self { form, data: Patch::default(), element: Patch::default() }
     }
 
+    /// Which form its lines have.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
     pub fn read(&mut self, line: &str, patch: &mut Patch) -> Result<(), Mismatch> {
         let mut cursor = Cursor { line, at: 0 };
         let priority = cursor.priority()?;
