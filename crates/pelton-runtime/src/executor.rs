@@ -13,7 +13,7 @@ use crate::{
     task::{Step, Task, TaskOptions},
 };
 use pelton_checkpoint::Grant;
-use pelton_sdk::{Background, Budget, BuildContext, Registry, Scope, Services, Wake};
+use pelton_sdk::{Background, Budget, BuildContext, Calls, Registry, Scope, Services, Wake};
 use pelton_types::{Epoch, Incident, Partition, PipelineName, TaskId};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -221,6 +221,7 @@ impl Executor {
             services: Services::default(),
             tasks: 1,
             background: options.background.clone(),
+            calls: Calls::new(Arc::new(options.metrics.clone())),
             input: None,
             fields: None,
         };

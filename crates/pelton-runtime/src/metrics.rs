@@ -1,14 +1,18 @@
 //! What a worker's tasks count. Labels are names of pipelines and tasks and fixed words, never keys or offsets.
 
 use crate::status::{TaskSnapshot, TaskState};
+use pelton_sdk::{CallCounter, CallMeter};
 use pelton_telemetry::{Family, Label, MetricError, metrics::SECONDS};
-use pelton_types::TaskId;
+use pelton_types::{PipelineName, TaskId};
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+use std::{sync::Arc, time::Duration};
 
 const PIPELINE: &[Label] = &[Label::Namespace, Label::Pipeline];
 const TASK: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Task];
 const REASON: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Reason];
 const CAUSE: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Cause];
+const OPERATOR: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Operator];
+const OPERATOR_RESULT: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Operator, Label::Result];
 const RESULT: &[Label] = &[Label::Namespace, Label::Pipeline, Label::Result];
 
 /// The metrics of all tasks of a process. Cheap to clone.
@@ -29,6 +33,10 @@ pub struct Metrics {
     busy: Family<Gauge>,
     backpressured: Family<Gauge>,
     stalled: Family<Gauge>,
+    calls: Family<IntCounter>,
+    call_seconds: Family<Histogram>,
+    call_retries: Family<IntCounter>,
+    cache_lookups: Family<IntCounter>,
 }
 
 impl Metrics {
@@ -94,6 +102,27 @@ impl Metrics {
                 "How long commits of a partition stand still because its next record is held; 0 when they move.",
                 TASK,
             )?,
+            calls: metrics.counters(
+                "pelton_operator_calls_total",
+                "Calls that operators made to others, attempt by attempt.",
+                OPERATOR_RESULT,
+            )?,
+            call_seconds: metrics.histograms(
+                "pelton_operator_call_duration_seconds",
+                "From the start of a call to its answer, or to its failure.",
+                OPERATOR,
+                SECONDS,
+            )?,
+            call_retries: metrics.counters(
+                "pelton_operator_call_retries_total",
+                "Calls made again after a failure.",
+                OPERATOR,
+            )?,
+            cache_lookups: metrics.counters(
+                "pelton_operator_cache_lookups_total",
+                "Records looked for in an operator's cache.",
+                OPERATOR_RESULT,
+            )?,
         })
     }
 
@@ -129,6 +158,46 @@ impl Metrics {
             all: self.clone(),
             names,
         }
+    }
+}
+
+impl CallMeter for Metrics {
+    fn counter(&self, pipeline: &PipelineName, operator: &str) -> Arc<dyn CallCounter> {
+        let own = [pipeline.namespace.as_str(), pipeline.name.as_str(), operator];
+        let with = |word| [own[0], own[1], own[2], word];
+        Arc::new(OperatorCalls {
+            answered: self.calls.with(&with("ok")),
+            failed: self.calls.with(&with("failed")),
+            seconds: self.call_seconds.with(&own),
+            retries: self.call_retries.with(&own),
+            hits: self.cache_lookups.with(&with("hit")),
+            misses: self.cache_lookups.with(&with("miss")),
+        })
+    }
+}
+
+/// Counts the calls of one operator, whichever task makes them.
+struct OperatorCalls {
+    answered: IntCounter,
+    failed: IntCounter,
+    seconds: Histogram,
+    retries: IntCounter,
+    hits: IntCounter,
+    misses: IntCounter,
+}
+
+impl CallCounter for OperatorCalls {
+    fn ended(&self, ok: bool, took: Duration) {
+        if ok { &self.answered } else { &self.failed }.inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    fn retried(&self) {
+        self.retries.inc();
+    }
+
+    fn looked_up(&self, hit: bool) {
+        if hit { &self.hits } else { &self.misses }.inc();
     }
 }
 

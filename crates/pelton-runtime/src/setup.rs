@@ -73,7 +73,9 @@ impl Workshop {
         plan: &StagePlan,
         partitions: &AssignedPartitions,
     ) -> Result<Parts, Incident> {
-        let context = BuildContext { tasks: partitions.tasks.max(1) as usize, ..self.context.clone() };
+        let calls = self.context.calls.of_pipeline(&task.pipeline);
+        let tasks = partitions.tasks.max(1) as usize;
+        let context = BuildContext { tasks, calls, ..self.context.clone() };
         let chain = Chain::build(plan, &self.registry, &context).map_err(|errors| {
             let (operator, error) = &errors[0];
             trouble::cannot_build(operator, error)

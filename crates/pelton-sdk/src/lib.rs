@@ -11,6 +11,7 @@
 //! * [`Registry`]: the components a binary was built with, a plain value handed down from `main`.
 
 mod background;
+mod calls;
 mod collector;
 pub mod connection;
 mod ends;
@@ -27,11 +28,12 @@ mod verdicts;
 mod wake;
 
 pub use background::Background;
+pub use calls::{CallCounter, CallMeter, Calls};
 pub use collector::{Collector, Failed};
 pub use connection::{Connection, Revealed, Secret};
 pub use ends::{
-    BoxFuture, Budget, Committed, Connector, ConnectorFactory, Durability, Lag, Offsets, Polled, Producer, ProducerSpec,
-    Pushed, Scope, Sink, SinkSpec, Source, SourceShape, SourceSpec, TopicCatalog,
+    BoxFuture, Budget, Committed, Connector, ConnectorFactory, Durability, Lag, Offsets, Polled, Producer,
+    ProducerSpec, Pushed, Scope, Sink, SinkSpec, Source, SourceShape, SourceSpec, TopicCatalog,
 };
 pub use error::{EndError, ErrorKind, OptionError};
 pub use operator::{BuildContext, Operator, OperatorFactory, OperatorShape, Services, parse_options};

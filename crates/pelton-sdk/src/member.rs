@@ -33,6 +33,11 @@ impl Path {
         if steps.is_empty() { Err(broken()) } else { Ok(Self { text: text.to_owned(), steps }) }
     }
 
+    /// The names on the way to it.
+    pub fn names(&self) -> Vec<&str> {
+        self.steps.iter().map(String::as_str).collect()
+    }
+
     /// The member's name, when it is a member of the record itself.
     pub fn top_level(&self) -> Option<&str> {
         match &self.steps[..] {
@@ -166,6 +171,45 @@ pub fn set_members(record: &[u8], members: &[(&str, &str)], out: &mut Vec<u8>) -
     Ok(())
 }
 
+/// Append the record to `out` with the member at `path` set. Objects on the way that are missing, or null, are made;
+/// everything else keeps its bytes.
+///
+/// # Errors
+/// The record is no JSON object, or something that is none lies on the way.
+pub fn set_at(record: &[u8], path: &Path, json: &str, out: &mut Vec<u8>) -> Result<(), String> {
+    set_inside(record, &path.steps, json, out).map_err(|trouble| match trouble {
+        Inside::Record(why) => why,
+        Inside::Way(kind) => format!("field {path}: {kind} is inside, where an object was expected"),
+    })
+}
+
+/// Why a member cannot be set.
+enum Inside {
+    Record(String),
+    /// What lies on the way.
+    Way(&'static str),
+}
+
+fn set_inside(record: &[u8], steps: &[String], json: &str, out: &mut Vec<u8>) -> Result<(), Inside> {
+    let (name, rest) = match steps {
+        [] => return Ok(()),
+        [name] => return set_members(record, &[(name, json)], out).map_err(Inside::Record),
+        [name, rest @ ..] => (name, rest),
+    };
+    let mut reader = serde_json::Deserializer::from_slice(record);
+    let found = Find(name).deserialize(&mut reader).and_then(|found| reader.end().map(|()| found));
+    let found = found.map_err(|e| Inside::Record(format!("the record is not a JSON object: {e}")))?;
+    let inner = match found.map_or("null", RawValue::get) {
+        "null" => "{}",
+        object if object.starts_with('{') => object,
+        other => return Err(Inside::Way(kind(other.as_bytes()))),
+    };
+    let mut made = Vec::with_capacity(inner.len() + json.len() + 16);
+    set_inside(inner.as_bytes(), rest, json, &mut made)?;
+    let made = String::from_utf8(made).map_err(|e| Inside::Record(e.to_string()))?;
+    set_members(record, &[(name, &made)], out).map_err(Inside::Record)
+}
+
 /// Where each wanted member's value is, and how many members there are.
 struct Places<'r, 'm> {
     record: &'r [u8],
@@ -234,6 +278,29 @@ mod tests {
             assert_eq!(String::from_utf8(out).unwrap(), format!("before{expected}"));
         }
         assert!(set_members(b"[]", &[("label", "7")], &mut vec![]).is_err());
+    }
+
+    #[test]
+    fn a_member_is_set_inside_objects_that_are_made_where_they_are_missing() {
+        let set = |record: &str, path: &str| {
+            let mut out = Vec::new();
+            set_at(record.as_bytes(), &Path::parse(path).unwrap(), "7", &mut out)
+                .map(|()| String::from_utf8(out).unwrap())
+        };
+        for (record, path, expected) in [
+            (r#"{"id": 1}"#, ".a", r#"{"id": 1,"a":7}"#),
+            (r#"{"id": 1}"#, ".a.b.c", r#"{"id": 1,"a":{"b":{"c":7}}}"#),
+            (r#"{"a": {"x" : 1 }, "z":2}"#, ".a.b", r#"{"a": {"x" : 1 ,"b":7}, "z":2}"#),
+            (r#"{"a":{"b":"old"}}"#, ".a.b", r#"{"a":{"b":7}}"#),
+            (r#"{"a":null}"#, ".a.b", r#"{"a":{"b":7}}"#),
+        ] {
+            assert_eq!(set(record, path).unwrap(), expected);
+        }
+        assert_eq!(
+            set(r#"{"a":[1]}"#, ".a.b").unwrap_err(),
+            "field .a.b: an array is inside, where an object was expected"
+        );
+        assert!(set("{", ".a.b").unwrap_err().starts_with("the record is not a JSON object"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Operators and how they are made.
 
-use crate::{Background, Collector, OptionError, Wake};
+use crate::{Background, Calls, Collector, OptionError, Wake};
 use pelton_types::{Batch, Offset, Partition, RecordSchema, fields::SharedFields};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -105,6 +105,8 @@ pub struct BuildContext {
     pub tasks: usize,
     /// Runs what an operator waits for, such as calls over the network, beside the executors.
     pub background: Background,
+    /// Counts the calls that an operator makes to others.
+    pub calls: Calls,
     /// What the records given to the operator look like; `None`: nothing is known.
     pub input: Option<Arc<RecordSchema>>,
     /// Which members the operator and its neighbours find for each other; `None`: each its own.
@@ -126,6 +128,7 @@ impl BuildContext {
             services: Services::default(),
             tasks: 1,
             background: Background::none(),
+            calls: Calls::default(),
             input: None,
             fields: None,
         }

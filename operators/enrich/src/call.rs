@@ -3,7 +3,7 @@
 use crate::options::{HeaderValue, Plan, SecretValue, Unavailable};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use pelton_sdk::{
-    OptionError,
+    Calls, OptionError,
     member::{Path, find},
 };
 use reqwest::{
@@ -12,7 +12,11 @@ use reqwest::{
     redirect,
 };
 use serde_json::value::RawValue;
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A server that asks for a longer pause than this is not waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
@@ -57,7 +61,7 @@ impl Client {
     }
 
     /// The JSON text to write, after as many attempts as the options allow; else why there is none.
-    pub async fn look_up(&self, request: &Request) -> Result<String, String> {
+    pub async fn look_up(&self, request: &Request, counts: &Calls) -> Result<String, String> {
         let plan = &self.plan;
         let pauses = ExponentialBuilder::default()
             .with_min_delay(plan.initial)
@@ -67,7 +71,10 @@ impl Client {
         let mut pauses = pauses.build();
         let mut counted = 0;
         loop {
-            let (cause, asked) = match self.attempt(request).await {
+            let begun = Instant::now();
+            let attempt = self.attempt(request).await;
+            counts.ended(attempt.is_ok(), begun.elapsed());
+            let (cause, asked) = match attempt {
                 Ok(text) => return Ok(text),
                 Err(Failure::Final(cause)) => return Err(cause),
                 Err(Failure::Unavailable(cause, asked)) if plan.unavailable == Unavailable::Wait => {
@@ -93,6 +100,7 @@ impl Client {
             }
             // Jitter may take the pause above its maximum, and its growth never ends.
             let pause = pauses.next().unwrap_or(plan.longest).min(plan.longest * 2);
+            counts.retried();
             tokio::time::sleep(pause.max(asked.unwrap_or_default())).await;
         }
     }

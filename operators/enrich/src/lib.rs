@@ -8,7 +8,10 @@ mod template;
 use call::Client;
 use operator::Enrich;
 use options::EnrichOptions;
-use pelton_sdk::{BuildContext, Operator, OperatorFactory, OperatorShape, OptionError};
+use pelton_sdk::{
+    BuildContext, Operator, OperatorFactory, OperatorShape, OptionError,
+    types::schema::{Field, FieldKind, RecordSchema},
+};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -33,8 +36,13 @@ impl OperatorFactory for EnrichFactory {
         schemars::schema_for!(EnrichOptions)
     }
 
-    fn check(&self, options: &Value, _: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
-        options::check(options).map(|_| OperatorShape::default())
+    fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
+        let plan = options::check(options)?;
+        // An answer may be any JSON; all else stays what it is.
+        let answer = Field { kind: FieldKind::Any, optional: true };
+        let input = context.input.as_deref().cloned().unwrap_or_else(RecordSchema::of_unknown);
+        let output = input.with(&plan.into.names(), answer);
+        Ok(OperatorShape { output: Some(Arc::new(output)), ..OperatorShape::default() })
     }
 
     /// Reads the secrets that headers name, and files of certificates: a worker has them, whoever checks may not.
@@ -44,6 +52,6 @@ impl OperatorFactory for EnrichFactory {
         let key = format!("enrich {options}");
         let client = context.services.get_or_try_insert(&key, || Client::new(plan.clone()))?;
         let client = client.ok_or_else(|| vec![OptionError::at("", "the client is of another type")])?;
-        Ok(Box::new(Enrich::new(plan, client, context.background.clone(), context.wake.clone())))
+        Ok(Box::new(Enrich::new(plan, client, context)))
     }
 }

@@ -5,8 +5,8 @@ use crate::{
     options::{OnError, Plan},
 };
 use pelton_sdk::{
-    Background, Collector, Operator, Reorder, Ticket, Wake,
-    member::set_members,
+    Background, BuildContext, Calls, Collector, Operator, Reorder, Ticket, Wake,
+    member::{Path, set_at},
     types::{Batch, Offset, Partition},
 };
 use quick_cache::unsync::Cache;
@@ -58,6 +58,7 @@ pub(crate) struct Enrich {
     client: Arc<Client>,
     background: Background,
     wake: Wake,
+    counts: Calls,
     reorder: Reorder<Item>,
     batches: HashMap<u64, Held>,
     next_batch: u64,
@@ -75,15 +76,16 @@ pub(crate) struct Enrich {
 }
 
 impl Enrich {
-    pub fn new(plan: Arc<Plan>, client: Arc<Client>, background: Background, wake: Wake) -> Self {
+    pub fn new(plan: Arc<Plan>, client: Arc<Client>, context: &BuildContext) -> Self {
         let (answer, answers) = channel();
         Self {
             reorder: Reorder::new(plan.order, plan.in_flight),
             cache: plan.cache.map(|(_, entries)| Cache::new(entries)),
             plan,
             client,
-            background,
-            wake,
+            background: context.background.clone(),
+            wake: context.wake.clone(),
+            counts: context.calls.clone(),
             batches: HashMap::new(),
             next_batch: 0,
             waiting: VecDeque::new(),
@@ -121,12 +123,15 @@ impl Enrich {
             match cache.get(&request) {
                 Some((since, text)) if now.saturating_duration_since(*since) < ttl => {
                     let text = text.clone();
+                    self.counts.looked_up(true);
                     return self.settle(ticket, Ok(text));
                 }
                 Some(_) => drop(cache.remove(&request)),
                 None => {}
             }
             let open = self.equal.get(&request).and_then(|call| self.calls.get_mut(call));
+            // An equal call that is under way is as good as an answer in the cache.
+            self.counts.looked_up(open.is_some());
             if let Some(call) = open {
                 return call.tickets.push(ticket);
             }
@@ -142,10 +147,10 @@ impl Enrich {
 
     fn spawn(&self, call: u64, request: Arc<Request>) -> bool {
         let (client, answer, wake) = (self.client.clone(), self.answer.clone(), self.wake.clone());
-        let mut alive = self.alive.subscribe();
+        let (mut alive, counts) = (self.alive.subscribe(), self.counts.clone());
         self.background.spawn(async move {
             let found = tokio::select! {
-                found = client.look_up(&request) => found,
+                found = client.look_up(&request, &counts) => found,
                 _ = alive.changed() => return,
             };
             // An operator that is gone needs no answer.
@@ -220,9 +225,9 @@ impl Enrich {
     }
 }
 
-fn write(batch: &mut Batch, index: usize, into: &str, text: &str) -> Result<(), String> {
+fn write(batch: &mut Batch, index: usize, into: &Path, text: &str) -> Result<(), String> {
     let from = batch.records[index].value;
-    let written = batch.rewrite(from, |old, out| set_members(old, &[(into, text)], out))?;
+    let written = batch.rewrite(from, |old, out| set_at(old, into, text, out))?;
     batch.records[index].value = written;
     Ok(())
 }

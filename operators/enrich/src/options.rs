@@ -34,7 +34,7 @@ pub(crate) struct EnrichOptions {
     headers: BTreeMap<String, HeaderValue>,
     /// The request's body, with fields of the record in braces as the JSON they are: `{"id": {.user.id}}`.
     body: Option<String>,
-    /// The member that gets the answer, such as `.user`.
+    /// The member that gets the answer, such as `.user` or `.user.profile`.
     into: String,
     /// The part of the answer that is written, such as `.data.name`; all of it when not given.
     select: Option<String>,
@@ -188,8 +188,7 @@ pub(crate) struct Plan {
     pub method: Method,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Option<Template>,
-    /// Name of a member of the record itself.
-    pub into: String,
+    pub into: Path,
     pub select: Option<Path>,
     pub in_flight: usize,
     pub order: Order,
@@ -241,7 +240,7 @@ pub(crate) fn check(options: &Value) -> Result<Plan, Vec<OptionError>> {
     let method = mistakes.keep("/method", method(&options.method));
     let headers = headers(&options.headers, &mut mistakes);
     let body = options.body.as_deref().map(|body| mistakes.keep("/body", Template::parse(body)));
-    let into = into(&options.into, &mut mistakes);
+    let into = mistakes.keep("/into", Path::parse(&options.into));
     let select = options.select.as_deref().map(|path| mistakes.keep("/select", Path::parse(path)));
     let timeout = mistakes.duration("/timeout", &options.timeout);
     let initial = mistakes.duration("/retry/initial", &options.retry.initial);
@@ -344,18 +343,4 @@ fn headers(given: &BTreeMap<String, HeaderValue>, mistakes: &mut Mistakes) -> Ve
         headers.push((parsed, value.clone()));
     }
     headers
-}
-
-fn into(text: &str, mistakes: &mut Mistakes) -> Option<String> {
-    let path = mistakes.keep("/into", Path::parse(text))?;
-    let name = path.top_level().map(str::to_owned);
-    if name.is_none() {
-        let message =
-            format!("`{path}` lies inside another member; enrich writes members of the record itself");
-        mistakes.0.push(
-            OptionError::at("/into", message)
-                .hint("write `.answer`, and move it with a `map` behind this step"),
-        );
-    }
-    name
 }

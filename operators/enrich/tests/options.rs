@@ -60,10 +60,7 @@ fn each_mistake_is_named_with_what_to_do() {
         ),
         (json!({"headers": {"a b": "x"}}), "/headers/a b: invalid HTTP header name"),
         (json!({"headers": {"a": {"prefix": "x"}}}), "/headers/a: give either `env` or `file`"),
-        (
-            json!({"into": ".a.b"}),
-            "/into: `.a.b` lies inside another member; enrich writes members of the record itself (write `.answer`, and move it with a `map` behind this step)",
-        ),
+        (json!({"into": "a.b"}), "/into: `a.b` is not a path to a member"),
         (json!({"select": "name"}), "/select: `name` is not a path to a member"),
         (json!({"inFlight": 0}), "/inFlight: 0 is not between 1 and 4096"),
         (json!({"timeout": "0s"}), "/timeout: it must be longer than nothing"),

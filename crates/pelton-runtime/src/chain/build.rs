@@ -65,7 +65,8 @@ fn check(plan: &StagePlan, registry: &Registry, context: &BuildContext) -> Resul
     let mut errors = Vec::new();
     let mut known: Vec<Option<Arc<RecordSchema>>> = Vec::new();
     for operator in &plan.operators {
-        let context = context.with_input(input_of(&operator.inputs, &known));
+        let mut context = context.with_input(input_of(&operator.inputs, &known));
+        context.calls = context.calls.of_operator(&operator.name);
         match check_one(operator, registry, context) {
             Ok(operator) => {
                 known.push(operator.shape.output.clone());

@@ -3,10 +3,15 @@
 use crate::{BuildContext, Collector, Operator, OperatorFactory};
 use pelton_types::{Account, Batch, Offset, Partition};
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// An operator that wakes itself more often than this without an end has no end.
 const MOST_WAKES: usize = 1_000_000;
+/// Work beside an operator that takes longer than this will never end.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Runs one operator in virtual time and keeps its books: a difference fails the test that made it.
 pub struct Bench {
@@ -74,6 +79,22 @@ impl Bench {
             self.operator.flush();
         }
         self.poll()
+    }
+
+    /// Wait, in real time, until nothing is held: for an operator whose work is done on other threads.
+    ///
+    /// # Panics
+    /// When that takes longer than any work of a test.
+    pub fn wait(&mut self) -> Given {
+        let (mut given, begun) = (self.collector(self.now), Instant::now());
+        while self.operator.held() > 0 {
+            assert!(begun.elapsed() < LONGEST_WAIT, "{} records are held for ever", self.operator.held());
+            // A wake-up ends it, where the context has this thread to wake.
+            thread::park_timeout(Duration::from_millis(10));
+            let later = self.poll();
+            join(&mut given, later);
+        }
+        given
     }
 
     fn settle(&mut self, mut out: Collector) -> Given {

@@ -14,7 +14,7 @@
 //! ```
 //! With `steps:` a case has several, each `at` a time: `{ at: 1s, send: [..], flush: true, out: [..], held: 2 }`. What a
 //! step does not name is expected to be nothing: `out`, `ports` (by name), `failed`, `filtered`, `expanded`, `merged`,
-//! `held`. `ready: false` is expected only where it is said. Records are values, or members to set or compare.
+//! `held`. `wait: true` waits until what works beside the operator has finished, in real time. `ready: false` is expected only where it is said. Records are values, or members to set or compare.
 
 use super::{Bench, Given, bench::join};
 use crate::{BuildContext, OperatorFactory, units};
@@ -48,6 +48,7 @@ struct Step {
     at: String,
     send: Vec<Value>,
     flush: bool,
+    wait: bool,
     out: Vec<Value>,
     ports: BTreeMap<String, Vec<Value>>,
     failed: Vec<String>,
@@ -64,6 +65,7 @@ impl Default for Step {
             at: String::new(),
             send: Vec::new(),
             flush: false,
+            wait: false,
             out: Vec::new(),
             ports: BTreeMap::new(),
             failed: Vec::new(),
@@ -161,6 +163,10 @@ fn finish(
     }
     if step.flush {
         let later = bench.flush();
+        join(&mut given, later);
+    }
+    if step.wait {
+        let later = bench.wait();
         join(&mut given, later);
     }
     let failed: Vec<_> =
