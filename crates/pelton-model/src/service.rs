@@ -169,6 +169,24 @@ impl Client {
         Ok(())
     }
 
+    /// The same for `count` rows that are made on the service's thread, when it comes to them: for rows that take long to
+    /// make, or far more memory than what they are made of. `make` appends a row for each that it can make and tells
+    /// which it cannot, by index, rising, and why. Returns whether there was room.
+    pub fn submit_later(
+        &mut self,
+        job: u64,
+        count: usize,
+        make: impl FnOnce(&mut Rows) -> Vec<(usize, String)> + Send + 'static,
+    ) -> bool {
+        if count > self.room() {
+            return false;
+        }
+        self.in_flight += count;
+        let reply = Reply::new(job, count, self.output_width, self.back.clone(), self.wake.clone());
+        drop(self.jobs.send(Message::Later(Box::new(make), reply)));
+        true
+    }
+
     /// Do not wait for batches to fill with what was submitted so far.
     pub fn hurry(&mut self) {
         drop(self.jobs.send(Message::Hurry));

@@ -127,6 +127,11 @@ impl Rows {
         wrote.map(|()| count)
     }
 
+    /// Keep the first so many rows, and no part of a row behind them.
+    pub fn truncate(&mut self, rows: usize) {
+        self.values.truncate(rows.saturating_mul(self.width));
+    }
+
     /// Rows `from..to` as rows of their own.
     pub fn slice(&self, from: usize, to: usize) -> Rows {
         let to = to.min(self.len());

@@ -1,7 +1,9 @@
 //! Records a second through the operator, beside the rows a second of its model alone: `cargo xtask bench infer`.
 //!
 //! Both take rows of the same numbers and the same batch, in turns, so that what else the machine does meets both. The
-//! operator reads JSON records and writes results on one thread while the model runs on another.
+//! operator reads JSON records and writes results on one thread while the model runs on another. Rates are by the clock on
+//! the wall; beside them stands what a record costs in time of a processor, which does not depend on the machine's other
+//! work. A model that costs less than reading its input cannot run at its own rate: then the bound says what can be had.
 
 // A tool that stops with a message is what one wants of it.
 #![allow(clippy::unwrap_used)]
@@ -53,18 +55,91 @@ fn main() {
     let context = BuildContext { wake: Wake::thread(thread::current()), ..BuildContext::detached(".") };
     let mut operator = InferFactory.build(&options, &context).unwrap();
     println!("{model}: {} numbers a row, {size} rows a run", signature.input_width());
-    let mut ratios = Vec::new();
+    let decode = cost(|| decode(&records));
+    let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        let offline = offline(&mut *alone, &signature, &rows, size);
-        let stream = stream(&mut *operator, &records);
-        ratios.push(stream / offline);
+        let alone = cost(|| offline(&mut *alone, &signature, &rows, size));
+        let stream = cost(|| stream(&mut *operator, &records));
         println!(
-            "model alone {offline:>10.0}/s   in the stream {stream:>10.0}/s   ratio {:.3}",
-            stream / offline
+            "model alone {:>10.0}/s   in the stream {:>10.0}/s   ratio {:.3}",
+            alone.rate,
+            stream.rate,
+            stream.rate / alone.rate
         );
+        rounds.push((alone, stream));
     }
-    ratios.sort_by(f64::total_cmp);
-    println!("median ratio {:.3}", ratios[ROUNDS / 2]);
+    let median = |of: &dyn Fn(&(Cost, Cost)) -> f64| {
+        let mut all: Vec<f64> = rounds.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[ROUNDS / 2]
+    };
+    let (model, all, own) = (median(&|r| r.0.all), median(&|r| r.1.all), median(&|r| r.1.own));
+    println!(
+        "a record costs, ns of a processor: model alone {model:.0}, in the stream {all:.0} (executor's thread {own:.0})"
+    );
+    println!("decoding the input alone, with serde_json and base64: {:.0}", decode.all);
+    println!(
+        "bound of the ratio: one core {:.3}, two cores {:.3}; with nothing but decoding beside the model {:.3}, {:.3}",
+        model / all,
+        model / own.max(model),
+        model / (model + decode.all),
+        model / decode.all.max(model),
+    );
+    println!("median ratio {:.3}", median(&|r| r.1.rate / r.0.rate));
+}
+
+/// What was measured of records or rows.
+struct Cost {
+    /// So many a second.
+    rate: f64,
+    /// Nanoseconds of a processor for each, of all threads.
+    all: f64,
+    /// Of the calling thread.
+    own: f64,
+}
+
+/// Run something that says how many it did.
+fn cost(run: impl FnOnce() -> u64) -> Cost {
+    let (all, own, start) = (cpu(), on_cpu("/proc/thread-self"), Instant::now());
+    let done = run() as f64;
+    let seconds = start.elapsed().as_secs_f64();
+    Cost {
+        rate: done / seconds,
+        all: (cpu() - all) as f64 / done,
+        own: (on_cpu("/proc/thread-self") - own) as f64 / done,
+    }
+}
+
+/// Nanoseconds on a processor of all threads of this process.
+fn cpu() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks.map(|task| on_cpu(&task.unwrap().path().display().to_string())).sum()
+}
+
+fn on_cpu(task: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("{task}/schedstat")).unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// The least that whoever feeds a model with such records must do.
+fn decode(records: &[String]) -> u64 {
+    #[derive(serde::Deserialize)]
+    struct Read<'r> {
+        x: &'r str,
+    }
+    let (start, mut done, mut sum) = (Instant::now(), 0, 0.0);
+    while start.elapsed() < ROUND / 4 {
+        for record in records {
+            let read: Read<'_> = serde_json::from_str(record).unwrap();
+            let bytes = BASE64_STANDARD.decode(read.x).unwrap();
+            let numbers: Vec<f32> =
+                bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
+            sum += numbers[0];
+            done += 1;
+        }
+    }
+    assert!(sum >= 0.0);
+    done
 }
 
 fn record(row: &[f32]) -> String {
@@ -88,7 +163,7 @@ fn best(model: &mut dyn Model, signature: &Signature, rows: &Rows) -> usize {
     rates.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(1, |(size, _)| size)
 }
 
-fn offline(model: &mut dyn Model, signature: &Signature, rows: &Rows, size: usize) -> f64 {
+fn offline(model: &mut dyn Model, signature: &Signature, rows: &Rows, size: usize) -> u64 {
     let batches: Vec<Rows> = (0..RECORDS / size).map(|i| rows.slice(i * size, (i + 1) * size)).collect();
     let (start, mut done) = (Instant::now(), 0);
     for batch in batches.iter().cycle() {
@@ -97,10 +172,10 @@ fn offline(model: &mut dyn Model, signature: &Signature, rows: &Rows, size: usiz
             break;
         }
     }
-    done as f64 / start.elapsed().as_secs_f64()
+    done as u64
 }
 
-fn stream(operator: &mut dyn Operator, records: &[String]) -> f64 {
+fn stream(operator: &mut dyn Operator, records: &[String]) -> u64 {
     let batches: Vec<Batch> = records.chunks(SOURCE_BATCH).map(batch).collect();
     let mut next = batches.iter().cycle();
     let (start, mut done) = (Instant::now(), 0);
@@ -123,7 +198,7 @@ fn stream(operator: &mut dyn Operator, records: &[String]) -> f64 {
             thread::park_timeout(Duration::from_millis(100));
         }
     }
-    done as f64 / start.elapsed().as_secs_f64()
+    done
 }
 
 fn batch(records: &[String]) -> Batch {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod image;
 mod known;
 mod member;
 mod operator;
@@ -39,7 +40,9 @@ impl OperatorFactory for InferFactory {
     }
 
     fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
-        options::check(options, context).map(|_| OperatorShape::default())
+        let checked = options::check(options, context)?;
+        let output = results::shape(&checked.plan, context.input.as_deref());
+        Ok(OperatorShape { output: Some(Arc::new(output)), ..OperatorShape::default() })
     }
 
     /// Loads the model on the calling thread, when no other operator of the executor has it.

@@ -2,13 +2,18 @@
 
 use crate::{
     member,
-    options::{Input, Plan},
-    results,
+    options::Plan,
+    results::{self, Members},
 };
 use pelton_model::{Answer, Client, Rows, Service};
 use pelton_sdk::{Collector, Operator, Order, Reorder, Ticket};
 use pelton_types::{Batch, Offset, Partition};
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
 
 /// Runs' worth of rows that one operator may have at the service: one that runs, some that wait. Tensors can be a
 /// thousand times bigger than records, so the rest stays as records.
@@ -17,7 +22,8 @@ pub(crate) const RUNS_IN_FLIGHT: usize = 4;
 enum Outcome {
     Open,
     Failed(String),
-    Scores(Vec<f32>),
+    /// What the model gave: this row of an answer.
+    Scores(Arc<Rows>, usize),
 }
 
 struct Held {
@@ -36,7 +42,7 @@ struct Job {
 }
 
 pub(crate) struct Infer {
-    plan: Plan,
+    plan: Arc<Plan>,
     client: Client,
     /// Keeps the service alive, and lets others on this executor find it.
     pub _service: Arc<Service>,
@@ -54,7 +60,7 @@ impl Infer {
         // Answers come in the order of the jobs, so keeping the order of a key means keeping that of its partition.
         let order = if plan.order == Order::None { Order::None } else { Order::Partition };
         Self {
-            plan,
+            plan: Arc::new(plan),
             client,
             _service: service,
             reorder: Reorder::new(order, usize::MAX),
@@ -76,17 +82,11 @@ impl Infer {
             };
             while held.next < held.batch.len() && self.client.room() > 0 {
                 let most = self.client.room().min(self.plan.limits.max_batch);
-                let (rows, records) = gather(&self.plan, held, most);
-                if rows.is_empty() {
-                    continue;
+                let records = submit(&self.plan, held, &mut self.client, self.submitted, most);
+                if !records.is_empty() {
+                    self.submitted += 1;
+                    self.jobs.push_back(Job { batch: ticket, records });
                 }
-                if self.client.submit(self.submitted, rows).is_err() {
-                    // There was room, and nobody else uses this client.
-                    held.fail(&records, "the inference service refused the rows");
-                    continue;
-                }
-                self.submitted += 1;
-                self.jobs.push_back(Job { batch: ticket, records });
             }
             let (looked_at, done) = (held.next == held.batch.len(), held.open == 0);
             if done {
@@ -187,9 +187,15 @@ impl Held {
                 self.set(*record, Outcome::Failed(cause));
             }
         }
+        let rows = Arc::new(answer.rows);
         for (row, record) in records.iter().enumerate() {
-            let outcome = match answer.rows.row(row) {
-                Some(scores) => checked_scores(scores),
+            let outcome = match rows.row(row) {
+                Some(scores) => match scores.iter().position(|s| !s.is_finite()) {
+                    None => Outcome::Scores(rows.clone(), row),
+                    Some(class) => {
+                        Outcome::Failed(format!("the model gave {} for class {class}", scores[class]))
+                    }
+                },
                 None => Outcome::Failed("the model gave no row for this record".into()),
             };
             self.set(*record, outcome);
@@ -197,11 +203,43 @@ impl Held {
     }
 }
 
-fn checked_scores(scores: &[f32]) -> Outcome {
-    match scores.iter().position(|s| !s.is_finite()) {
-        None => Outcome::Scores(scores.to_vec()),
-        Some(class) => Outcome::Failed(format!("the model gave {} for class {class}", scores[class])),
+/// Give the service rows of the next records, at most so many; which records they are. Records that give no row get their
+/// outcome here.
+fn submit(plan: &Arc<Plan>, held: &mut Held, client: &mut Client, job: u64, most: usize) -> Vec<usize> {
+    let (records, taken) = if plan.slow {
+        let records: Vec<usize> = (held.next..held.batch.len()).take(most).collect();
+        held.next += records.len();
+        let (plan, batch) = (plan.clone(), held.batch.subset(records.iter().copied()));
+        let taken = client.submit_later(job, records.len(), move |rows| make(&plan, &batch, rows));
+        (records, taken)
+    } else {
+        let (rows, records) = gather(plan, held, most);
+        if records.is_empty() {
+            return records;
+        }
+        (records, client.submit(job, rows).is_ok())
+    };
+    if taken {
+        return records;
     }
+    // There was room, and nobody else uses this client.
+    held.fail(&records, "the inference service refused the rows");
+    Vec::new()
+}
+
+/// Rows of all records, on the service's thread; which of them gave none, and why.
+fn make(plan: &Plan, batch: &Batch, rows: &mut Rows) -> Vec<(usize, String)> {
+    let mut failed = Vec::new();
+    for (place, record) in batch.records.iter().enumerate() {
+        let whole = rows.len();
+        // What decodes files of strangers must not take the model's thread down.
+        let read = catch_unwind(AssertUnwindSafe(|| read_row(plan, batch.value(record), rows)));
+        if let Err(cause) = read.unwrap_or_else(|_| Err("its decoder panicked".to_owned())) {
+            rows.truncate(whole);
+            failed.push((place, cause));
+        }
+    }
+    failed
 }
 
 /// Rows of the next records, at most so many; records that give none get their outcome here.
@@ -220,35 +258,23 @@ fn gather(plan: &Plan, held: &mut Held, most: usize) -> (Rows, Vec<usize>) {
     (rows, records)
 }
 
+/// Append a record's row.
 fn read_row(plan: &Plan, value: Option<&[u8]>, rows: &mut Rows) -> Result<(), String> {
     let value = value.ok_or("the record has no value")?;
-    std::str::from_utf8(value).map_err(|e| format!("invalid UTF-8 at byte {}", e.valid_up_to()))?;
-    rows.push_with(|out| plan.inputs.iter().try_for_each(|input| read_input(input, value, out)))?;
-    Ok(())
-}
-
-fn read_input(input: &Input, value: &[u8], out: &mut Vec<f32>) -> Result<(), String> {
-    for path in &input.fields {
-        let before = out.len();
-        member::read(value, path, input, out)?;
-        let found = out.len() - before;
-        match input.fields.len() {
-            1 if found != input.width => {
-                return Err(format!("field {path}: expected {} numbers, found {found}", input.width));
-            }
-            2.. if found != 1 => return Err(format!("field {path}: expected 1 number, found {found}")),
-            _ => {}
-        }
-    }
-    Ok(())
+    let read = |out: &mut Vec<f32>| plan.inputs.iter().try_for_each(|input| member::read(value, input, out));
+    rows.push_with(read).map(|_| ())
 }
 
 fn emit(plan: &Plan, mut held: Held, out: &mut Collector) {
     let mut failed = vec![false; held.batch.len()];
+    let mut text = Members::default();
     held.batch.seal();
     for (index, outcome) in held.outcomes.into_iter().enumerate() {
         let written = match outcome {
-            Outcome::Scores(scores) => results::write(&plan.outputs, &mut held.batch, index, &scores),
+            Outcome::Scores(rows, row) => {
+                let scores = rows.row(row).unwrap_or_default();
+                results::write(plan, &mut held.batch, index, scores, &mut text)
+            }
             Outcome::Failed(cause) => Err(cause),
             Outcome::Open => Err("the record was not looked at".into()),
         };

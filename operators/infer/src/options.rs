@@ -1,6 +1,11 @@
 //! Options of `infer`, and what they come to once checked.
 
+mod input;
+
+pub(crate) use input::{Format, Input, Source};
+
 use crate::known;
+use input::InputOptions;
 use pelton_model::{Digest, Limits, Model, ModelError, Port, Signature, lookup};
 use pelton_sdk::{BuildContext, OptionError, Order, member::Path, parse_options};
 use schemars::JsonSchema;
@@ -81,40 +86,6 @@ fn one() -> f32 {
     1.0
 }
 
-/// Where the model's numbers come from.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct InputOptions {
-    /// The field with the numbers, such as `.pixels`; or a list of fields with one number each.
-    field: OneOrMany,
-    /// How they stand there.
-    #[serde(default)]
-    format: Format,
-    /// Dimensions of one record's tensor, where the model leaves them open.
-    shape: Option<Vec<usize>>,
-    /// Each number is multiplied by this.
-    #[serde(default = "one")]
-    scale: f32,
-    /// Then this is added.
-    #[serde(default)]
-    offset: f32,
-    /// The model's input tensor; not needed when it has only one.
-    name: Option<String>,
-}
-
-/// How numbers stand in a field.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Format {
-    /// An array of numbers, flat or nested, or one number.
-    #[default]
-    Numbers,
-    /// Text in base64, each byte a number.
-    Bytes,
-    /// Text in base64, each four bytes a little-endian 32-bit float.
-    F32,
-}
-
 /// Where the results go. At least one of `label`, `score`, `scores`, `top`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -144,13 +115,6 @@ struct OutputOptions {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
 enum Labels {
     List(Vec<String>),
     File(String),
@@ -160,23 +124,15 @@ enum Labels {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub inputs: Vec<Input>,
+    /// The value of a record is the input, so the results replace it.
+    pub replace: bool,
+    /// Reading a record takes long: it is done where the model runs.
+    pub slow: bool,
     /// Numbers the model takes from one record.
     pub width: usize,
     pub outputs: Vec<Output>,
     pub limits: Limits,
     pub order: Order,
-}
-
-/// Where the numbers of one input come from.
-#[derive(Debug)]
-pub(crate) struct Input {
-    pub fields: Vec<Path>,
-    pub scale: f32,
-    pub offset: f32,
-    pub format: Format,
-    /// Dimensions of one record's tensor.
-    pub dims: Vec<usize>,
-    pub width: usize,
 }
 
 /// What is written of one output. Names are those of top-level members.
@@ -188,6 +144,8 @@ pub(crate) struct Output {
     pub top: Option<String>,
     pub k: usize,
     pub softmax: bool,
+    /// Labels are names, not the numbers of classes.
+    pub named: bool,
     /// JSON text of each class's label.
     pub labels: Vec<String>,
     pub width: usize,
@@ -208,7 +166,8 @@ pub(crate) fn check(options: &Value, context: &BuildContext) -> Result<Checked, 
     let given_inputs = one_or_list("input", &options.input, &options.inputs, &mut errors);
     let given_outputs = one_or_list("output", &options.output, &options.outputs, &mut errors);
     let mut inputs: Vec<Option<Input>> =
-        given_inputs.iter().map(|(at, input)| fields(at, input, &mut errors)).collect();
+        given_inputs.iter().map(|(at, given)| input::read(at, given, &mut errors)).collect();
+    input::agree(&given_inputs, &mut errors);
     let mut seen = Vec::new();
     let mut outputs: Vec<Output> =
         given_outputs.iter().map(|(at, output)| members(at, output, &mut seen, &mut errors)).collect();
@@ -224,10 +183,10 @@ pub(crate) fn check(options: &Value, context: &BuildContext) -> Result<Checked, 
     for ((at, given), input) in given_inputs.iter().zip(&mut inputs) {
         let port = Port::input(tensors, given.name.as_deref(), given.shape.as_deref());
         let at_name = if given.name.is_some() { format!("{at}/name") } else { "/model".into() };
-        let at = if given.shape.is_some() { format!("{at}/shape") } else { at_name };
-        if let Some(port) = keep_port(port, &at, &mut errors) {
+        let at_port = if given.shape.is_some() { format!("{at}/shape") } else { at_name };
+        if let Some(port) = keep_port(port, &at_port, &mut errors) {
             if let Some(input) = input {
-                fit_input(input, given, &at, tensors, &port, &mut errors);
+                input::fit(input, at, given, (tensors, &port), &mut errors);
             }
             ports[0].push(port);
         }
@@ -246,7 +205,15 @@ pub(crate) fn check(options: &Value, context: &BuildContext) -> Result<Checked, 
     let signature = Signature::new(tensors, input_ports, output_ports)
         .map_err(|e| vec![known::model_error("/inputs", &e)])?;
     let inputs: Vec<Input> = inputs.into_iter().flatten().collect();
-    let plan = Plan { width: signature.input_width(), inputs, outputs, limits, order: options.order };
+    let plan = Plan {
+        width: signature.input_width(),
+        replace: inputs.iter().any(|input| matches!(input.source, Source::Record)),
+        slow: inputs.iter().any(|input| input.image.is_some()),
+        inputs,
+        outputs,
+        limits,
+        order: options.order,
+    };
     Ok(Checked { plan, name: options.model, digest: model.digest, signature })
 }
 
@@ -278,51 +245,6 @@ fn keep_port(port: Result<Port, ModelError>, at: &str, errors: &mut Vec<OptionEr
     port.map_err(|e| errors.push(known::model_error(at, &e))).ok()
 }
 
-/// An input's fields, before the model is known.
-fn fields(at: &str, given: &InputOptions, errors: &mut Vec<OptionError>) -> Option<Input> {
-    let (pointers, texts): (Vec<String>, Vec<&str>) = match &given.field {
-        OneOrMany::One(field) => (vec![format!("{at}/field")], vec![field]),
-        OneOrMany::Many(all) => (
-            (0..all.len()).map(|i| format!("{at}/field/{i}")).collect(),
-            all.iter().map(String::as_str).collect(),
-        ),
-    };
-    if pointers.is_empty() {
-        errors.push(OptionError::at(format!("{at}/field"), "the list of fields is empty"));
-    }
-    for (name, number) in [("scale", given.scale), ("offset", given.offset)] {
-        if !number.is_finite() {
-            let message = format!("{number} is not a finite 32-bit number");
-            errors.push(OptionError::at(format!("{at}/{name}"), message));
-        }
-    }
-    let paths = pointers.iter().zip(texts).map(|(at, text)| keep(Path::parse(text), at, errors));
-    let fields: Vec<Path> = paths.collect::<Vec<_>>().into_iter().collect::<Option<_>>()?;
-    let (scale, offset, format) = (given.scale, given.offset, given.format);
-    Some(Input { fields, scale, offset, format, dims: Vec::new(), width: 0 })
-}
-
-fn fit_input(
-    input: &mut Input,
-    given: &InputOptions,
-    at: &str,
-    model: &dyn Model,
-    port: &Port,
-    errors: &mut Vec<OptionError>,
-) {
-    input.dims.clone_from(&port.dims);
-    input.width = port.width();
-    if let OneOrMany::Many(all) = &given.field
-        && all.len() != port.width()
-    {
-        let message = format!("{} fields are given, the model takes {} numbers", all.len(), port.width());
-        let at = if at == "/model" { "/input/field".to_owned() } else { at.replace("/name", "/field") };
-        errors.push(
-            OptionError::at(at, message).hint(format!("its input is `{}`", model.inputs()[port.index])),
-        );
-    }
-}
-
 fn fit_output(
     output: &mut Output,
     (at, names): Names,
@@ -331,6 +253,7 @@ fn fit_output(
     errors: &mut Vec<OptionError>,
 ) {
     output.width = port.width();
+    output.named = names.is_some();
     output.labels = match names {
         None => (0..port.width()).map(|i| i.to_string()).collect(),
         Some(names) => {
@@ -388,7 +311,7 @@ fn members(at: &str, given: &OutputOptions, seen: &mut Vec<String>, errors: &mut
         Some(name.to_owned())
     });
     let (k, softmax) = (given.k, given.softmax);
-    Output { label, score, scores, top, k, softmax, labels: Vec::new(), width: 0 }
+    Output { label, score, scores, top, k, softmax, named: false, labels: Vec::new(), width: 0 }
 }
 
 fn limits(options: &InferOptions, errors: &mut Vec<OptionError>) -> Option<Limits> {

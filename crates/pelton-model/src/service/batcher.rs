@@ -53,6 +53,11 @@ impl<J> Batcher<J> {
         self.queue.push_back(Entry { job, rows, taken: 0, arrived: now });
     }
 
+    /// Whether the next batch needs no more rows.
+    pub fn full(&self) -> bool {
+        self.waiting >= self.limits.max_batch
+    }
+
     /// All that is here now shall not wait.
     pub fn hurry(&mut self) {
         self.urgent = self.waiting;
@@ -60,7 +65,7 @@ impl<J> Batcher<J> {
 
     pub fn due(&self, now: Instant) -> Due {
         let Some(oldest) = self.queue.iter().find(|e| e.taken < e.rows) else { return Due::Never };
-        if self.waiting >= self.limits.max_batch || self.urgent > 0 {
+        if self.full() || self.urgent > 0 {
             return Due::Now;
         }
         // A delay too long to add to a clock means: wait until the batch is full.

@@ -21,8 +21,13 @@ use std::{
     time::Instant,
 };
 
+/// Makes rows, and tells which it could not make.
+pub(super) type Make = Box<dyn FnOnce(&mut Rows) -> Vec<(usize, String)> + Send>;
+
 pub(super) enum Message {
     Job(Job),
+    /// A job whose rows are yet to be made.
+    Later(Make, Reply),
     Hurry,
 }
 
@@ -30,6 +35,8 @@ pub(super) enum Message {
 pub(super) struct Reply {
     answer: Option<Answer>,
     count: usize,
+    /// Rows that could not be made, by their index among all of the job; the model is not given them.
+    unmade: Vec<(usize, String)>,
     back: Sender<Answer>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
@@ -42,7 +49,26 @@ impl Reply {
         back: Sender<Answer>,
         wake: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
-        Self { answer: Some(Answer { job, rows: Rows::new(width), failed: Vec::new() }), count, back, wake }
+        Self {
+            answer: Some(Answer { job, rows: Rows::new(width), failed: Vec::new() }),
+            count,
+            unmade: Vec::new(),
+            back,
+            wake,
+        }
+    }
+
+    /// Make the job's rows.
+    fn make(&mut self, make: Make, width: usize) -> Rows {
+        let mut rows = Rows::new(width);
+        let made = catch_unwind(AssertUnwindSafe(|| make(&mut rows)));
+        self.unmade = made.unwrap_or_default();
+        if rows.len() + self.unmade.len() != self.count {
+            // A panic, or a maker that miscounts: no row can be told apart from the others.
+            rows = Rows::new(width);
+            self.unmade = (0..self.count).map(|i| (i, "its row could not be made".to_owned())).collect();
+        }
+        rows
     }
 
     fn add(&mut self, rows: &Rows, failed: impl Iterator<Item = (usize, String)>) {
@@ -58,18 +84,44 @@ impl Drop for Reply {
     fn drop(&mut self) {
         let Some(mut answer) = self.answer.take() else { return };
         let done = answer.rows.len();
-        if done < self.count {
-            let missing = self.count - done;
+        let made = self.count - self.unmade.len();
+        if done < made {
+            let missing = made - done;
             answer
                 .rows
                 .append(&Rows::from_values(answer.rows.width(), vec![0.0; missing * answer.rows.width()]));
-            answer.failed.extend((done..self.count).map(|i| (i, "the inference service stopped".to_owned())));
+            answer.failed.extend((done..made).map(|i| (i, "the inference service stopped".to_owned())));
+        }
+        if !self.unmade.is_empty() {
+            answer = spread(&answer, std::mem::take(&mut self.unmade));
         }
         // A client that is gone needs no answer.
         if self.back.send(answer).is_ok() {
             (self.wake)();
         }
     }
+}
+
+/// An answer with the rows in it that were never made, as rows of zeros that failed.
+fn spread(answer: &Answer, unmade: Vec<(usize, String)>) -> Answer {
+    let width = answer.rows.width();
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
+    let (mut unmade, mut causes) = (unmade.into_iter().peekable(), answer.failed.iter().peekable());
+    let mut place = 0;
+    for index in 0..=answer.rows.len() {
+        while let Some(missing) = unmade.next_if(|(at, _)| *at == place) {
+            rows.resize(rows.len() + width, 0.0);
+            failed.push(missing);
+            place += 1;
+        }
+        let Some(row) = answer.rows.row(index) else { break };
+        rows.extend_from_slice(row);
+        if let Some((_, why)) = causes.next_if(|(at, _)| *at == index) {
+            failed.push((place, why.clone()));
+        }
+        place += 1;
+    }
+    Answer { job: answer.job, rows: Rows::from_values(width, rows), failed }
 }
 
 pub(super) struct Job {
@@ -144,7 +196,10 @@ impl Worker {
     pub fn serve(mut self, inbox: &Receiver<Message>) {
         self.calibrate();
         loop {
-            while let Ok(message) = inbox.try_recv() {
+            // Making rows may take long, so no more than fill a batch.
+            while !self.batcher.full()
+                && let Ok(message) = inbox.try_recv()
+            {
                 self.accept(message);
             }
             let now = Instant::now();
@@ -165,15 +220,19 @@ impl Worker {
     }
 
     fn accept(&mut self, message: Message) {
-        match message {
-            Message::Job(job) => {
-                let rows = job.rows.len();
-                self.batcher.push(Instant::now(), job, rows);
-                // Only a job without rows can be finished here.
-                while self.batcher.finished().is_some() {}
+        let arrived = Instant::now();
+        let job = match message {
+            Message::Hurry => return self.batcher.hurry(),
+            Message::Job(job) => job,
+            Message::Later(make, mut reply) => {
+                let rows = reply.make(make, self.signature.input_width());
+                Job::new(rows, reply)
             }
-            Message::Hurry => self.batcher.hurry(),
-        }
+        };
+        let rows = job.rows.len();
+        self.batcher.push(arrived, job, rows);
+        // Only a job without rows can be finished here.
+        while self.batcher.finished().is_some() {}
     }
 
     fn run_batch(&mut self) {
