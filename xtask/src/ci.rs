@@ -32,7 +32,8 @@ pub fn run(options: &Options) -> ExitCode {
     let strict = options.no_skip || std::env::var("CI").is_ok_and(|value| value == "true");
     let mut report = Report::new(strict);
     static_checks(&mut report);
-    let tests_built = report.step("build of the tests", || {
+    let tests_built = report.step("lints and build of the tests", || {
+        shell::lint_dev_builds()?;
         shell::run(&mut shell::cargo(["test", "--workspace", "--locked", "--no-run"])).map(Done::With)
     });
     let parts = shipped_binary(&mut report);
@@ -50,10 +51,6 @@ fn static_checks(report: &mut Report) {
     report.step("format", || shell::run(&mut shell::cargo(["fmt", "--all", "--check"])).map(Done::With));
     report.step("published schema", schema::run);
     report.step("dependency rules", || deny::check().map(Done::from));
-    report.step("lints", || {
-        let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-        shell::run(&mut shell::cargo(clippy)).map(Done::With)
-    });
 }
 
 /// Everything that uses the binary as users get it.
