@@ -75,7 +75,8 @@ fn mistake(source: &str, diagnostic: &Diagnostic, shift: usize) -> CompileError 
         let hint = Some(handle(source.get(span.clone()).unwrap_or_default()));
         return CompileError { span, message, hint };
     }
-    if let Some((message, hint)) = syntax(&message, source, &span) {
+    // The parser's message is only "syntax error"; what it met stands in the label.
+    if let Some((message, hint)) = primary.and_then(|label| syntax(&label.message, source, &span)) {
         return CompileError { span, message, hint: Some(hint) };
     }
     if message.starts_with("call to undefined") {
@@ -133,12 +134,18 @@ fn handle(culprit: &str) -> String {
     let name_end = culprit.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(0);
     let field: String = culprit
         .split_once('.')
-        .map(|(_, rest)| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect())
+        .map(|(_, rest)| {
+            rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "_.".contains(*c)).collect()
+        })
         .unwrap_or_default();
     let short = culprit.len() <= LONGEST_CULPRIT && !culprit.contains('\n');
     let schema = match field.as_str() {
-        "" => String::new(),
-        field => format!(", or tell its type at the source: `schema: {{ {field}: float }}`"),
+        // A schema names the members of the record itself.
+        field if field.is_empty() || field.contains('.') => String::new(),
+        field => {
+            let kind = if takes_text(culprit) { "string" } else { "float" };
+            format!(", or tell its type at the source: `schema: {{ {field}: {kind} }}`")
+        }
     };
     if short && name_end > 0 && culprit[name_end..].starts_with('(') {
         let (name, arguments) = culprit.split_at(name_end);
@@ -164,25 +171,105 @@ fn meant(variable: bool, culprit: &str) -> String {
     }
 }
 
-/// Words for what the parser says of the kind of a token.
-fn syntax(message: &str, source: &str, span: &Range<usize>) -> Option<(String, String)> {
-    if message.contains("unexpected end of program") {
-        let hint = "something is missing behind this, or a bracket, a brace or a quote above is still open";
-        return Some(("the program ends too early".to_owned(), hint.to_owned()));
+/// Functions that take a text first, beside all that parse or decode one.
+const OF_TEXTS: [&str; 20] = [
+    "camelcase",
+    "capitalize",
+    "contains",
+    "contains_all",
+    "downcase",
+    "ends_with",
+    "find",
+    "kebabcase",
+    "match",
+    "match_any",
+    "pascalcase",
+    "replace",
+    "screamingsnakecase",
+    "snakecase",
+    "split",
+    "starts_with",
+    "strip_ansi_escape_codes",
+    "strip_whitespace",
+    "truncate",
+    "upcase",
+];
+
+/// Whether the field in an expression is to be a text.
+fn takes_text(culprit: &str) -> bool {
+    let name = culprit.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap_or_default();
+    let called = culprit[name.len()..].starts_with('(');
+    let reads = ["parse_", "decode_"].iter().any(|start| name.starts_with(start));
+    if called { reads || OF_TEXTS.contains(&name) } else { culprit.contains('"') }
+}
+
+/// Words for what the parser met, and what it should have met.
+fn syntax(met: &str, source: &str, span: &Range<usize>) -> Option<(String, String)> {
+    if met.contains("unexpected end of program") {
+        return Some(("the program ends too early".to_owned(), missing(source)));
     }
-    if !message.contains("unexpected syntax token") {
-        return None;
-    }
-    let shown: String =
-        source.get(span.start..)?.chars().take_while(|c| !c.is_whitespace()).take(20).collect();
-    let hint = if message.contains("InvalidToken") {
-        "names of fields with other characters than letters, digits and `_` stand in quotes: `.\"user id\"`"
-    } else if message.contains("Operator") {
-        "a line ends an expression: let the operator stand at the end of the line before"
-    } else {
-        "an expression is not complete before it, or a line break, `;` or bracket is missing"
+    let token = met.strip_prefix("unexpected syntax token: ")?.trim_matches('"');
+    let rest = source.get(span.start..)?;
+    let shown: String = rest.chars().take_while(|c| !c.is_whitespace()).take(20).collect();
+    let hint = match (token, rest.chars().next()) {
+        ("InvalidToken", Some('\'')) => "a text stands in double quotes: `\"text\"`",
+        ("InvalidToken", Some('$')) => {
+            "nothing is put in for `${NAME}` inside a program; write the value itself"
+        }
+        ("InvalidToken", _) => {
+            "names of fields with other characters than letters, digits and `_` stand in quotes: `.\"user id\"`"
+        }
+        ("Operator", _) => "a line ends an expression: let the operator stand at the end of the line before",
+        ("RParen" | "RBracket" | "RBrace", _) => {
+            "a value is expected before it, or no bracket of this kind is open"
+        }
+        ("Equals", _) => "only a field or a variable is set: `.total = ...`; `==` compares",
+        _ => "an operator, a line break or `;` is expected before it",
     };
     Some((format!("`{shown}` cannot stand here"), hint.to_owned()))
+}
+
+/// What must follow a program that ends too early.
+fn missing(source: &str) -> String {
+    const OPERATORS: [&str; 18] =
+        ["==", "!=", ">=", "<=", "&&", "||", "??", "=", "+", "-", "*", "/", "%", ">", "<", "!", "|", ","];
+    let program = source.trim_end();
+    if let Some(operator) = OPERATORS.iter().find(|operator| program.ends_with(**operator)) {
+        return format!("a value is expected behind `{operator}`");
+    }
+    match open_bracket(program) {
+        Some(quote @ ('"' | '\'')) => format!("a text is still open: `{quote}` is expected"),
+        Some(bracket) => {
+            let closing = match bracket {
+                '(' => ')',
+                '[' => ']',
+                _ => '}',
+            };
+            format!("`{bracket}` is still open: `{closing}` is expected")
+        }
+        None => "an expression is expected behind it".to_owned(),
+    }
+}
+
+/// The last bracket, or quote, that is open at the end.
+fn open_bracket(program: &str) -> Option<char> {
+    let mut open = Vec::new();
+    let mut chars = program.chars();
+    while let Some(c) = chars.next() {
+        match (open.last(), c) {
+            (Some('"' | '\''), '\\') => drop(chars.next()),
+            (Some(quote @ ('"' | '\'')), c) => {
+                if *quote == c {
+                    open.pop();
+                }
+            }
+            (_, '#') => drop(chars.by_ref().find(|c| *c == '\n')),
+            (_, '"' | '\'' | '(' | '[' | '{') => open.push(c),
+            (_, ')' | ']' | '}') => drop(open.pop()),
+            _ => {}
+        }
+    }
+    open.pop()
 }
 
 /// One line, lowercase at the start, no full stop.

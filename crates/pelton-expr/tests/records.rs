@@ -162,7 +162,10 @@ fn mistakes_in_programs_are_all_reported_with_their_place() {
             "a condition cannot change the record; change it in a `map`"
         )
     );
-    assert_eq!(mistakes(filter(".a >")), one(4, 4, "syntax error: unexpected end of program", ""));
+    assert_eq!(
+        mistakes(filter(".a >")),
+        one(4, 4, "the program ends too early", "a value is expected behind `>`")
+    );
     assert_eq!(
         mistakes(filter("get_env_var!(\"HOME\") == 1")),
         one(

@@ -27,12 +27,12 @@ pub fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
 /// A table whose rows come one after another: the columns widen when they must.
 pub struct Growing {
     widths: Vec<usize>,
-    header: Option<&'static [&'static str]>,
+    header: Option<Vec<&'static str>>,
 }
 
 impl Growing {
     /// With this header, printed before the first row.
-    pub fn new(header: &'static [&'static str]) -> Self {
+    pub fn new(header: Vec<&'static str>) -> Self {
         Self { widths: header.iter().map(|name| name.len()).collect(), header: Some(header) }
     }
 

@@ -1,6 +1,6 @@
 //! `pelton get`
 
-use super::json;
+use super::{json, text};
 use crate::{
     cli::{Format, GetArgs, Resource},
     client::{Client, ask, pipeline},
@@ -16,20 +16,35 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// What was asked for, as rows for people and values for programs.
 struct Listing {
-    header: &'static [&'static str],
+    header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
     values: Vec<Value>,
 }
 
 impl Listing {
-    fn of<T>(
-        found: &[T],
-        to_json: fn(&T) -> Value,
-        header: &'static [&'static str],
-        row: fn(&T) -> Vec<String>,
-    ) -> Self {
+    fn of<T>(found: &[T], to_json: fn(&T) -> Value, columns: Columns<T>, wide: bool) -> Self {
+        let row = |one: &T| {
+            let mut row = (columns.row)(one);
+            if wide {
+                row.extend((columns.more)(one));
+            }
+            row
+        };
+        let mut header = columns.header.to_vec();
+        if wide {
+            header.extend(columns.wide);
+        }
         Self { header, rows: found.iter().map(row).collect(), values: found.iter().map(to_json).collect() }
     }
+}
+
+/// A table's columns, and those that `-o wide` adds.
+#[derive(Clone, Copy)]
+struct Columns<T> {
+    header: &'static [&'static str],
+    row: fn(&T) -> Vec<String>,
+    wide: &'static [&'static str],
+    more: fn(&T) -> Vec<String>,
 }
 
 /// `pelton get`
@@ -41,11 +56,11 @@ pub async fn get(args: GetArgs) -> Result<(), Failure> {
     if !args.watch {
         match programs {
             true => output::value(&found.values.into(), format)?,
-            false => output::table(found.header, found.rows),
+            false => output::table(&found.header, found.rows),
         }
         return Ok(());
     }
-    let mut printer = output::Growing::new(found.header);
+    let mut printer = output::Growing::new(found.header.clone());
     let stop = signals::requested(signals::shutdown()?);
     tokio::pin!(stop);
     let (mut known, mut now) = (Vec::new(), found);
@@ -66,6 +81,7 @@ pub async fn get(args: GetArgs) -> Result<(), Failure> {
 }
 
 async fn list(client: &mut Client, args: &GetArgs) -> Result<Listing, Failure> {
+    let wide = args.client.output == Format::Wide;
     let namespace = if args.all_namespaces { String::new() } else { args.client.namespace.clone() };
     match args.what {
         Resource::Pipelines => {
@@ -79,12 +95,12 @@ async fn list(client: &mut Client, args: &GetArgs) -> Result<Listing, Failure> {
                     client.pipelines.list(ask(request)).await?.into_inner().pipelines
                 }
             };
-            Ok(Listing::of(&found, json::pipeline, PIPELINES, pipeline_row))
+            Ok(Listing::of(&found, json::pipeline, PIPELINES, wide))
         }
         Resource::Tasks => {
             let request = v1::ListTasksRequest { namespace, pipeline: args.name.clone().unwrap_or_default() };
             let found = client.cluster.list_tasks(ask(request)).await?.into_inner().tasks;
-            Ok(Listing::of(&found, json::task, TASKS, task_row))
+            Ok(Listing::of(&found, json::task, TASKS, wide))
         }
         Resource::Workers => {
             let found =
@@ -96,7 +112,7 @@ async fn list(client: &mut Client, args: &GetArgs) -> Result<Listing, Failure> {
                     "there is no worker `{name}`; `pelton get workers` lists them"
                 )));
             }
-            Ok(Listing::of(&found, json::worker, WORKERS, worker_row))
+            Ok(Listing::of(&found, json::worker, WORKERS, wide))
         }
         Resource::Incidents => {
             let request = v1::ListIncidentsRequest { namespace };
@@ -104,7 +120,7 @@ async fn list(client: &mut Client, args: &GetArgs) -> Result<Listing, Failure> {
             if let Some(name) = &args.name {
                 found.retain(|i| concerns(&i.subject, name));
             }
-            Ok(Listing::of(&found, json::incident, INCIDENTS, incident_row))
+            Ok(Listing::of(&found, json::incident, INCIDENTS, wide))
         }
     }
 }
@@ -115,8 +131,12 @@ fn concerns(subject: &str, pipeline: &str) -> bool {
     name.split('[').next() == Some(pipeline)
 }
 
-const PIPELINES: &[&str] =
-    &["NAMESPACE", "NAME", "KIND", "PHASE", "TASKS", "REVISION", "LAG", "IN", "OUT", "DEAD-LETTERED"];
+const PIPELINES: Columns<v1::Pipeline> = Columns {
+    header: &["NAMESPACE", "NAME", "KIND", "PHASE", "TASKS", "REVISION", "LAG", "IN", "OUT", "DEAD-LETTERED"],
+    row: pipeline_row,
+    wide: &["FILTERED", "HELD", "PENDING", "WORKERS", "INCIDENTS", "CREATED", "CHANGED"],
+    more: pipeline_more,
+};
 
 fn pipeline_row(p: &v1::Pipeline) -> Vec<String> {
     let running = p.tasks.iter().filter(|t| !t.worker_id.is_empty()).count();
@@ -135,12 +155,51 @@ fn pipeline_row(p: &v1::Pipeline) -> Vec<String> {
     ]
 }
 
+fn pipeline_more(p: &v1::Pipeline) -> Vec<String> {
+    let account = p.account.unwrap_or_default();
+    let mut workers: Vec<&str> =
+        p.tasks.iter().map(|t| t.worker_id.as_str()).filter(|w| !w.is_empty()).collect();
+    workers.sort_unstable();
+    workers.dedup();
+    vec![
+        output::count(account.filtered),
+        output::count(account.held),
+        output::count(p.pending),
+        or_dash(workers.join(",")),
+        or_dash(p.incidents.iter().map(code).collect::<Vec<_>>().join(",")),
+        text::time(p.created_ms),
+        text::time(p.changed_ms),
+    ]
+}
+
+fn code(incident: &v1::Incident) -> String {
+    format!("PLT{:04}", incident.code)
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
 /// A lag that may not be known.
 pub fn lag(lag: i64) -> String {
     u64::try_from(lag).map_or_else(|_| "?".into(), output::count)
 }
 
-const TASKS: &[&str] = &["TASK", "WORKER", "STATE", "EPOCH", "PARTITIONS", "LAG", "IN", "OUT", "BUSY"];
+const TASKS: Columns<v1::Task> = Columns {
+    header: &["TASK", "WORKER", "STATE", "EPOCH", "PARTITIONS", "LAG", "IN", "OUT", "BUSY"],
+    row: task_row,
+    wide: &[
+        "REVISION",
+        "GENERATION",
+        "COMMITS",
+        "PENDING",
+        "HELD",
+        "DEAD-LETTERED",
+        "BACKPRESSURED",
+        "INCIDENT",
+    ],
+    more: task_more,
+};
 
 fn task_row(t: &v1::Task) -> Vec<String> {
     let status = t.status.clone().unwrap_or_default();
@@ -158,6 +217,21 @@ fn task_row(t: &v1::Task) -> Vec<String> {
     ]
 }
 
+fn task_more(t: &v1::Task) -> Vec<String> {
+    let status = t.status.clone().unwrap_or_default();
+    let account = status.account.unwrap_or_default();
+    vec![
+        t.revision.to_string(),
+        status.task.as_ref().map_or_else(|| "-".into(), |task| task.generation.to_string()),
+        output::count(status.commits),
+        output::count(status.pending),
+        output::count(account.held),
+        output::count(account.dead_lettered),
+        format!("{:.0}%", status.backpressured_ratio * 100.0),
+        or_dash(status.incident.as_ref().map(code).unwrap_or_default()),
+    ]
+}
+
 /// Records between position and end over a task's partitions; -1 when an end is not known.
 pub fn task_lag(status: &v1::TaskStatus) -> i64 {
     if status.partitions.iter().any(|p| p.end < 0) {
@@ -166,8 +240,12 @@ pub fn task_lag(status: &v1::TaskStatus) -> i64 {
     status.partitions.iter().map(|p| (p.end - p.position).max(0)).sum()
 }
 
-const WORKERS: &[&str] =
-    &["WORKER", "STATE", "TASKS", "EXECUTORS", "SILENT", "CPU", "MEMORY", "HTTP", "VERSION"];
+const WORKERS: Columns<v1::Worker> = Columns {
+    header: &["WORKER", "STATE", "TASKS", "EXECUTORS", "SILENT", "CPU", "MEMORY", "HTTP", "VERSION"],
+    row: worker_row,
+    wide: &["INCARNATION", "LABELS"],
+    more: worker_more,
+};
 
 fn worker_row(w: &v1::Worker) -> Vec<String> {
     vec![
@@ -183,20 +261,57 @@ fn worker_row(w: &v1::Worker) -> Vec<String> {
     ]
 }
 
-const INCIDENTS: &[&str] = &["CODE", "SUBJECT", "STOPS", "MESSAGE"];
+fn worker_more(w: &v1::Worker) -> Vec<String> {
+    let mut labels: Vec<String> = w.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    labels.sort_unstable();
+    vec![w.incarnation.clone(), or_dash(labels.join(","))]
+}
+
+const INCIDENTS: Columns<v1::Incident> = Columns {
+    header: &["CODE", "SUBJECT", "STOPS", "MESSAGE"],
+    row: incident_row,
+    wide: &["SINCE", "REMEDY"],
+    more: |i| vec![text::time(i.since_ms), or_dash(i.remedy.clone())],
+};
 
 fn incident_row(i: &v1::Incident) -> Vec<String> {
-    vec![
-        format!("PLT{:04}", i.code),
-        i.subject.clone(),
-        if i.stops_task { "yes".into() } else { "no".into() },
-        i.message.clone(),
-    ]
+    vec![code(i), i.subject.clone(), if i.stops_task { "yes".into() } else { "no".into() }, i.message.clone()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wide_table_has_the_plain_columns_and_more_behind_them() {
+        let mut task = v1::Task { worker_id: "w1".into(), revision: 3, ..v1::Task::default() };
+        task.status = Some(v1::TaskStatus {
+            task: Some(v1::TaskId { generation: 7, ..v1::TaskId::default() }),
+            commits: 1234,
+            backpressured_ratio: 0.5,
+            incident: Some(v1::Incident { code: 207, ..v1::Incident::default() }),
+            ..v1::TaskStatus::default()
+        });
+        let of = |wide| Listing::of(std::slice::from_ref(&task), json::task, TASKS, wide);
+        let (plain, wide) = (of(false), of(true));
+        assert_eq!(plain.header.len(), plain.rows[0].len());
+        assert_eq!(wide.header.len(), wide.rows[0].len());
+        assert!(wide.rows[0].starts_with(&plain.rows[0]));
+        let found = |name: &str| {
+            let at = wide.header.iter().position(|column| *column == name).unwrap();
+            wide.rows[0][at].as_str()
+        };
+        assert_eq!((found("REVISION"), found("GENERATION"), found("COMMITS")), ("3", "7", "1,234"));
+        assert_eq!((found("BACKPRESSURED"), found("INCIDENT"), found("PENDING")), ("50%", "PLT0207", "0"));
+        let pipeline = v1::Pipeline {
+            tasks: vec![task.clone(), task.clone(), v1::Task::default()],
+            created_ms: 0,
+            ..v1::Pipeline::default()
+        };
+        let listing = Listing::of(&[pipeline], json::pipeline, PIPELINES, true);
+        assert_eq!(listing.header.len(), listing.rows[0].len());
+        assert!(listing.rows[0].contains(&"w1".to_owned()), "each worker once: {:?}", listing.rows[0]);
+    }
 
     #[test]
     fn incidents_are_found_by_their_pipeline() {
