@@ -339,6 +339,7 @@ impl Worker {
                 .collect(),
             cpu_seconds: usage::cpu_seconds(),
             resident_bytes: usage::resident_bytes(),
+            draining: Some(self.draining),
         }
     }
 

@@ -124,6 +124,11 @@ impl Core {
         worker.heard = now.at;
         worker.cpu_seconds = beat.cpu_seconds;
         worker.resident_bytes = beat.resident_bytes;
+        // What was concluded from a task that it let go of, it knows better: orders can cross on the way.
+        if let Some(leaving) = beat.draining.filter(|leaving| worker.leaving != *leaving) {
+            worker.leaving = leaving;
+            self.unsettled = true;
+        }
         let mut named = BTreeSet::new();
         for status in beat.tasks {
             let Ok(task) = task_id(status.task.clone()) else { continue };

@@ -452,6 +452,12 @@ fn a_worker_that_lets_go_by_itself_gets_nothing_more() {
     }
     world.run(MS(200));
     assert_eq!(world.running(), [("w0", 0), ("w1", 4)].into());
+    // It was an order that had crossed another on its way, and no end: it says so, and gets its share again.
+    let stays = v1::Heartbeat { draining: Some(false), ..Default::default() };
+    world.core.heartbeat(session, stays, world.now());
+    world.carry_out();
+    world.run(secs(10));
+    assert_eq!(world.running(), [("w0", 2), ("w1", 2)].into());
 }
 
 #[test]
