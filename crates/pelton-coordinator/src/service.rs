@@ -6,6 +6,7 @@
 mod actor;
 mod admin;
 mod definitions;
+mod fleet;
 mod hand;
 mod hub;
 mod positions;
@@ -20,6 +21,7 @@ use crate::{
     store::{MetadataStore, StoreError},
 };
 use actor::{Actor, Command};
+pub use fleet::{Fleet, Scaled};
 use pelton_proto::{
     MAX_MESSAGE_BYTES, link,
     v1::{
@@ -60,6 +62,8 @@ pub struct Options {
     pub new_uuid: Arc<dyn Fn() -> String + Send + Sync>,
     /// Environment variables for `${NAME:default}` in definitions.
     pub env: Environment,
+    /// The driver's workers, where their number can be changed.
+    pub fleet: Option<Arc<dyn Fleet>>,
 }
 
 impl Default for Options {
@@ -77,6 +81,7 @@ impl Default for Options {
             }),
             new_uuid: Arc::new(|| uuid::Uuid::new_v4().to_string()),
             env: Arc::new(|name| std::env::var(name).ok()),
+            fleet: None,
         }
     }
 }
@@ -173,6 +178,7 @@ pub struct Coordinator {
     actor: Actor,
     handle: Handle,
     definitions: definitions::Definitions,
+    fleet: fleet::Slot,
 }
 
 impl Coordinator {
@@ -190,8 +196,9 @@ impl Coordinator {
         let weak = commands.downgrade();
         let (actor, snapshots) = Actor::lead(&options, store, registry.clone(), weak, inbox).await?;
         let handle = Handle { commands, snapshots };
+        let fleet = fleet::Slot(options.fleet.clone());
         let definitions = definitions::Definitions::new(options, registry, context);
-        Ok(Self { actor, handle, definitions })
+        Ok(Self { actor, handle, definitions, fleet })
     }
 
     /// Talks to it, before and while it serves.
@@ -212,10 +219,10 @@ impl Coordinator {
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { actor, handle, definitions } = self;
+        let Self { actor, handle, definitions, fleet } = self;
         let (stop, stopped) = watch::channel(false);
         let services =
-            services(handle, definitions, stopped.clone()).await.map_err(CoordinatorError::Server)?;
+            services(handle, definitions, fleet, stopped.clone()).await.map_err(CoordinatorError::Server)?;
         let mut running = tokio::spawn(actor.run(stopped.clone()));
         let mut gone = stopped;
         let server = services.serve_with_incoming_shutdown(incoming, async move {
@@ -260,6 +267,7 @@ fn full_text(e: &dyn std::error::Error) -> String {
 async fn services(
     handle: Handle,
     definitions: definitions::Definitions,
+    fleet: fleet::Slot,
     stopped: watch::Receiver<bool>,
 ) -> Result<link::Services, String> {
     let hub = hub::Hub::default();
@@ -267,6 +275,7 @@ async fn services(
     let admin = admin::Admin {
         handle,
         definitions: Arc::new(definitions),
+        fleet,
         hub,
         stopped,
         settling: Default::default(),

@@ -72,7 +72,7 @@ pub enum Command {
     Logs(LogsArgs),
     /// Rates, lag and load, live.
     Top(TopArgs),
-    /// Give a pipeline another number of tasks.
+    /// Give a pipeline another number of tasks, or a coordinator with the driver `docker` another number of workers.
     Scale(ScaleArgs),
     /// Follow, list and undo revisions of a pipeline.
     #[command(subcommand)]
@@ -82,6 +82,8 @@ pub enum Command {
     Dlq(DlqCommand),
     /// Measure the throughput and latency of a queue.
     Bench(BenchArgs),
+    /// Ask a role whether it is ready; for health checks where there is no other program.
+    Health(HealthArgs),
     /// Print a completion script for a shell.
     Completion {
         /// The shell.
@@ -134,6 +136,12 @@ pub struct DevArgs {
     /// Worker processes.
     #[arg(long, default_value_t = 2)]
     pub workers: usize,
+    /// Workers as containers of the Docker engine of this machine, on its network.
+    #[arg(long)]
+    pub containers: bool,
+    /// Image of these containers.
+    #[arg(long, value_name = "IMAGE", default_value = "localhost/pelton:dev", requires = "containers")]
+    pub image: String,
     /// Executor threads of each worker; one per core shared between the workers unless given.
     #[arg(long)]
     pub executors: Option<usize>,
@@ -291,10 +299,10 @@ pub struct CoordinatorArgs {
     /// Take exactly-once pipelines on topics that may lose acknowledged records (for development).
     #[arg(long)]
     pub allow_weak_durability: bool,
-    /// What makes workers exist: static, process.
+    /// What makes workers exist: static, process, docker.
     #[arg(long)]
     pub driver: Option<String>,
-    /// Workers to start with the driver `process`.
+    /// Workers to keep with the drivers `process` and `docker`.
     #[arg(long)]
     pub workers: Option<usize>,
     /// Create missing topics with this many partitions.
@@ -495,12 +503,12 @@ pub enum TopResource {
 /// `pelton scale`
 #[derive(Debug, Args)]
 pub struct ScaleArgs {
-    /// The pipeline; the word `pipeline` may stand before it.
-    #[arg(required = true, num_args = 1..=2, value_name = "[pipeline] NAME")]
+    /// The pipeline, the word `pipeline` may stand before it; or `workers` and their number.
+    #[arg(required = true, num_args = 1..=2, value_name = "[pipeline] NAME | workers N")]
     pub name: Vec<String>,
-    /// Tasks of each stage; no more than its topics have partitions.
+    /// Tasks of each stage of the pipeline; no more than its topics have partitions.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub tasks: u32,
+    pub tasks: Option<u32>,
     #[command(flatten)]
     pub client: ClientArgs,
 }
@@ -635,6 +643,17 @@ pub struct BenchArgs {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// `pelton health`
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Where its HTTP listens.
+    #[arg(value_name = "H:P")]
+    pub address: String,
+    /// Ask whether it lives instead: it may wait for others and be well.
+    #[arg(long)]
+    pub live: bool,
 }
 
 /// What can be described.

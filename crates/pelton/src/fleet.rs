@@ -40,6 +40,19 @@ impl Process {
     /// # Errors
     /// When it ends before that, with the end of its log.
     pub async fn start(name: &str, logs: &Path, arguments: &[String]) -> Result<Process, Failure> {
+        Self::start_with(name, logs, arguments, &[]).await
+    }
+
+    /// As [`Process::start`], with environment variables on top of ours.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub async fn start_with(
+        name: &str,
+        logs: &Path,
+        arguments: &[String],
+        environment: &[(&str, String)],
+    ) -> Result<Process, Failure> {
         std::fs::create_dir_all(logs)
             .map_err(|e| Failure::unexpected(format!("cannot create {}: {e}", logs.display())))?;
         let log = logs.join(format!("{name}.log"));
@@ -53,6 +66,7 @@ impl Process {
         let mut child = Command::new(program)
             .args(arguments)
             .args(["--lifeline", "--announce"])
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(file)

@@ -9,6 +9,7 @@ mod exit;
 mod fleet;
 mod idle;
 mod lifeline;
+mod memory;
 mod output;
 mod page;
 mod redraw;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    memory::be_frugal();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -80,6 +82,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Rollout(command) => verbs::rollout::rollout(command).await,
         Command::Dlq(command) => verbs::dlq::dlq(command).await,
         Command::Bench(args) => bench::bench(args).await,
+        Command::Health(args) => verbs::health::health(&args).await,
         Command::Completion { shell } => {
             verbs::shell::completion(shell);
             Ok(())

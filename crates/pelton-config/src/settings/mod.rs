@@ -6,9 +6,11 @@
 //! `PELTON__WORKER__DRAINTIMEOUT`, letter case of the segments not counted.
 
 mod connections;
+mod docker;
 mod keys;
 mod layers;
 
+pub use docker::{DockerSettings, PullPolicy};
 pub use keys::{KEYS, Key, Type, find};
 pub use layers::{Layers, load};
 
@@ -59,6 +61,8 @@ pub enum Driver {
     Static,
     /// The coordinator starts processes.
     Process,
+    /// The coordinator starts containers of a Docker engine.
+    Docker,
 }
 
 /// How log lines look.
@@ -91,8 +95,10 @@ pub struct CoordinatorSettings {
     pub allow_weak_durability: bool,
     /// What makes workers exist.
     pub driver: Driver,
-    /// Workers to start with the driver `process`.
+    /// Workers to keep with the drivers `process` and `docker`.
     pub workers: usize,
+    /// For the driver `docker`.
+    pub docker: DockerSettings,
 }
 
 /// Settings of a worker, and of `pelton run`.
@@ -261,12 +267,13 @@ impl Settings {
                 models_dir: path("coordinator.modelsDir"),
                 lease: duration("coordinator.lease"),
                 allow_weak_durability: text("coordinator.allowWeakDurability") == "true",
-                driver: if text("coordinator.driver") == "process" {
-                    Driver::Process
-                } else {
-                    Driver::Static
+                driver: match text("coordinator.driver").as_str() {
+                    "process" => Driver::Process,
+                    "docker" => Driver::Docker,
+                    _ => Driver::Static,
                 },
                 workers: count("coordinator.workers").unwrap_or(1),
+                docker: docker::settings(&values),
             },
             worker: WorkerSettings {
                 id: some("worker.id"),

@@ -1,6 +1,6 @@
 //! What the command line and the console call.
 
-use super::{Handle, definitions::Definitions, hub::Hub, records::Turns, refused};
+use super::{Handle, definitions::Definitions, fleet, hub::Hub, records::Turns, refused};
 use crate::core::{Applied, Outcome, Snapshot, incident};
 use pelton_proto::{
     task_id,
@@ -21,6 +21,7 @@ const WATCH_BACKLOG: usize = 4;
 pub(super) struct Admin {
     pub(super) handle: Handle,
     pub(super) definitions: Arc<Definitions>,
+    pub(super) fleet: fleet::Slot,
     pub(super) hub: Hub,
     pub(super) stopped: watch::Receiver<bool>,
     /// Whose dead letters are being settled.
@@ -358,6 +359,18 @@ impl Cluster for Admin {
         let task = task_id(r.task)?;
         self.handle.ask(move |core, now| core.move_task(&task, &r.worker_id, now)).await?.map_err(refused)?;
         Ok(Response::new(v1::MoveTaskResponse {}))
+    }
+
+    async fn scale_workers(
+        &self,
+        request: Request<v1::ScaleWorkersRequest>,
+    ) -> Result<Response<v1::ScaleWorkersResponse>, Status> {
+        let scaled = self.fleet.scale(request.into_inner().workers)?;
+        let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::ScaleWorkersResponse {
+            before: count(scaled.before),
+            existing: count(scaled.existing),
+        }))
     }
 }
 

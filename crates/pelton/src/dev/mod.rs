@@ -1,6 +1,7 @@
 //! `pelton dev`: broker, coordinator and workers as children of one command, and the definitions of a file on them.
 
 mod account;
+mod crew;
 mod home;
 mod idle;
 mod table;
@@ -16,6 +17,7 @@ use crate::{
     output, signals,
     verbs::{apply::submit, validate},
 };
+use crew::Crew;
 use home::Home;
 use pelton_proto::v1;
 use pelton_worker::usage::CpuMeter;
@@ -39,7 +41,7 @@ const STOP: Duration = Duration::from_secs(5);
 struct Cluster {
     broker: Process,
     coordinator: Process,
-    workers: Workers,
+    workers: Crew,
     client: Client,
 }
 
@@ -66,8 +68,10 @@ pub async fn dev(node: &crate::settings::Node, args: DevArgs) -> Result<(), Fail
     };
     let elapsed = started.elapsed();
     // The account is asked for once the last commits are in it.
-    let killed = cluster.workers.stop(DRAIN).await;
-    let cpu_seconds = cpu.seconds();
+    let reported = cluster.workers.cpu_seconds(&cpu, &mut cluster.client).await;
+    let killed = cluster.workers.stop(&mut cluster.client, DRAIN).await;
+    // Of children the system knows it to their end, of containers what they last reported.
+    let cpu_seconds = if args.containers { reported } else { cpu.seconds() };
     for name in &killed {
         eprintln!(
             "{name} did not finish within {DRAIN:?} and was killed; what it had not committed is read again"
@@ -129,6 +133,16 @@ impl Cluster {
         // The embedded queue is a single node: it keeps one copy of everything.
         arguments.extend(text(&["--create-topics", &partitions, "--allow-weak-durability"]));
         arguments.extend(settings.iter().cloned());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let executors = args.executors.unwrap_or_else(|| cores.div_ceil(args.workers.max(1)));
+        if args.containers {
+            let (more, environment) = crew::driver(args, &settings, Path::new(&folder), executors);
+            arguments.extend(more);
+            let coordinator = Process::start_with("coordinator", &logs, &arguments, &environment).await?;
+            let client = Client::connect(&format!("http://{}", coordinator.address("grpc"))).await?;
+            let workers = Crew::Containers(args.workers.max(1));
+            return Ok(Cluster { broker, coordinator, workers, client });
+        }
         let coordinator = Process::start("coordinator", &logs, &arguments).await?;
         let address = format!("http://{}", coordinator.address("grpc"));
         let worker_dir = path(home.join("worker"));
@@ -136,13 +150,11 @@ impl Cluster {
         arguments.extend(text(&["--kafka", &bootstrap, "--models", &folder, "--base-dir", &folder]));
         arguments.extend(text(&["--data-dir", &worker_dir]));
         arguments.extend(settings);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let executors = args.executors.unwrap_or_else(|| cores.div_ceil(args.workers.max(1)));
         arguments.extend(text(&["--executors", &executors.to_string()]));
         let mut workers = Workers::new(args.workers.max(1), logs, arguments);
         workers.keep().await?;
         let client = Client::connect(&address).await?;
-        Ok(Cluster { broker, coordinator, workers, client })
+        Ok(Cluster { broker, coordinator, workers: Crew::Processes(workers), client })
     }
 
     /// The first of broker and coordinator that ended; the rest is no use without them.

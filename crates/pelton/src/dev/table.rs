@@ -13,13 +13,11 @@ use tokio::time::Instant;
 /// Where things are, printed once.
 pub fn head(cluster: &Cluster, args: &DevArgs, home: &Home) -> Vec<String> {
     let kept = if args.data_dir.is_some() { "kept" } else { "dropped at the end; keep it with --data-dir" };
-    let workers: Vec<String> =
-        cluster.workers.pids().iter().map(|(name, pid)| format!("{name} ({pid})")).collect();
     vec![
         format!("queue        {} (Kafka protocol)", cluster.broker.address("bootstrap")),
         format!("coordinator  http://{} (gRPC)", cluster.coordinator.address("grpc")),
         format!("             http://{}/metrics, /livez, /readyz", cluster.coordinator.address("http")),
-        format!("workers      {}", workers.join(", ")),
+        format!("workers      {}", cluster.workers.shown()),
         format!("data, logs   {} ({kept})", home.path.display()),
     ]
 }

@@ -1,6 +1,6 @@
 //! `pelton coordinator`
 
-use super::{Endpoints, bind};
+use super::{Endpoints, bind, containers::Containers};
 use crate::{
     cli::CoordinatorArgs,
     components::{Connections, Surroundings, registry},
@@ -11,7 +11,7 @@ use crate::{
     signals,
 };
 use pelton_config::settings::{CoordinatorSettings, Driver};
-use pelton_coordinator::{Coordinator, CoordinatorError, FileStore, Options, metrics};
+use pelton_coordinator::{Coordinator, CoordinatorError, FileStore, Fleet, Options, metrics};
 use pelton_sdk::BuildContext;
 use pelton_telemetry::{Health, Metrics, Router};
 use serde_json::json;
@@ -53,7 +53,15 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
     let process_metrics = Metrics::new("coordinator");
     let health = Health::new();
     let ready = health.readiness.check("lead", "taking the lead");
-    let coordinator = lead(own, settings.connections(KAFKA), &args, &grpc).await?;
+    let containers = match own.driver {
+        Driver::Docker => {
+            let own_kafka = !settings.has_default_connection(KAFKA);
+            Some(Containers::connect(own, &grpc, own_kafka, args.child.lifeline).await?)
+        }
+        Driver::Static | Driver::Process => None,
+    };
+    let fleet = containers.as_ref().map(|containers| containers.number.clone() as Arc<dyn Fleet>);
+    let coordinator = lead(own, settings.connections(KAFKA), &args, &grpc, fleet).await?;
     metrics::register(coordinator.handle(), &process_metrics)
         .map_err(|e| Failure::unexpected(e.to_string()))?;
     ready.ready();
@@ -64,7 +72,7 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
         lifeline::announce(&json!({ "grpc": grpc, "http": endpoints.address }));
     }
     let fleet = match own.driver {
-        Driver::Static => None,
+        Driver::Static | Driver::Docker => None,
         Driver::Process => Some({
             let mut arguments = node.file_arguments();
             if !settings.has_default_connection(KAFKA) {
@@ -73,6 +81,9 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
             tokio::spawn(keep_workers(own.clone(), grpc.clone(), arguments, shutdown.clone()))
         }),
     };
+    if let Some(containers) = containers {
+        tokio::spawn(containers.keep(signals::requested(shutdown.clone())));
+    }
     let incoming = TcpListenerStream::new(listener);
     let served = if let Some(fleet) = fleet {
         // Workers hand back their tasks while somebody is there to take them.
@@ -95,6 +106,7 @@ async fn lead(
     connections: Connections,
     args: &CoordinatorArgs,
     grpc: &str,
+    fleet: Option<Arc<dyn Fleet>>,
 ) -> Result<Coordinator, Failure> {
     std::fs::create_dir_all(&own.data_dir).map_err(|e| {
         Failure::bad(format!("cannot create the data directory {}: {e}", own.data_dir.display()))
@@ -114,6 +126,7 @@ async fn lead(
         allow_weak_durability: own.allow_weak_durability,
         default_partitions: args.create_topics.unwrap_or(8).max(1),
         holder: grpc.to_owned(),
+        fleet,
         ..Options::default()
     };
     options.settings.lease = own.lease;

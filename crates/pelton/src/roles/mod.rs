@@ -1,6 +1,7 @@
 //! The long-lived roles: each starts its telemetry, serves its endpoints, works, and ends cleanly.
 
 pub mod broker;
+mod containers;
 pub mod coordinator;
 mod serving;
 pub mod worker;

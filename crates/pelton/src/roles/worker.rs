@@ -5,7 +5,7 @@ use crate::{
     cli::WorkerArgs,
     components::{Surroundings, registry},
     exit::Failure,
-    lifeline,
+    lifeline, memory,
     settings::{Node, start_telemetry},
     signals,
 };
@@ -111,10 +111,7 @@ fn background() -> Background {
 
 /// The memory budget: as set, or from the container's limit.
 fn budget(set: Option<u64>) -> u64 {
-    let limit = || {
-        let text = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?;
-        Some(text.trim().parse::<u64>().ok()? * LIMIT_SHARE / 100)
-    };
+    let limit = || memory::container_limit().map(|limit| limit / 100 * LIMIT_SHARE);
     set.or_else(limit).unwrap_or(DEFAULT_BUDGET)
 }
 

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod describe;
 pub mod dlq;
 pub mod get;
+pub mod health;
 pub mod json;
 pub mod logs;
 pub mod operators;

@@ -16,10 +16,21 @@ const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `pelton scale`
 pub async fn scale(args: ScaleArgs) -> Result<(), Failure> {
+    if let ([what, number], None) = (&args.name[..], args.tasks)
+        && (what == "workers" || what == "worker")
+    {
+        return scale_workers(number, &args.client.coordinator).await;
+    }
     let name = super::pipelines::only(&args.name, "pipeline")?;
+    let tasks = args.tasks.ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            format!("say how many: `pelton scale {name} --tasks N`, or `pelton scale workers N`"),
+        )
+    })?;
     let mut client = Client::connect(&args.client.coordinator).await?;
     let namespace = args.client.namespace.clone();
-    let request = v1::ScaleRequest { namespace, name: name.to_owned(), tasks: args.tasks };
+    let request = v1::ScaleRequest { namespace, name: name.to_owned(), tasks };
     let applied = client.pipelines.scale(within(request, APPLY_TIMEOUT)).await?.into_inner().applied;
     let now = client.pipelines.get(ask(pipeline(&args.client.namespace, name))).await?.into_inner();
     for one in &applied {
@@ -28,13 +39,25 @@ pub async fn scale(args: ScaleArgs) -> Result<(), Failure> {
             one.namespace, one.name, one.outcome, one.revision, now.tasks_wanted
         ));
         one.notes.iter().for_each(|line| output::print(&format!("  {line}")));
-        if now.tasks_wanted < args.tasks {
+        if now.tasks_wanted < tasks {
             output::print(&format!(
                 "  its topics have {} partitions: more tasks would have nothing to read",
                 now.tasks_wanted
             ));
         }
     }
+    Ok(())
+}
+
+/// `pelton scale workers N`
+async fn scale_workers(number: &str, coordinator: &str) -> Result<(), Failure> {
+    let workers: u32 = number
+        .parse()
+        .map_err(|_| Failure::new(Exit::Usage, format!("`{number}` is no number of workers")))?;
+    let mut client = Client::connect(coordinator).await?;
+    let request = v1::ScaleWorkersRequest { workers };
+    let before = client.cluster.scale_workers(ask(request)).await?.into_inner().before;
+    output::print(&format!("workers: {before} -> {workers}"));
     Ok(())
 }
 
