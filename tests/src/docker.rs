@@ -50,6 +50,11 @@ impl Containers {
         Ok(Containers { image: image.to_owned(), name, prefix, models: models.to_path_buf() })
     }
 
+    /// Name of the network.
+    pub fn network(&self) -> &str {
+        &self.name
+    }
+
     /// Starts `pelton ROLE ARGUMENTS` at the address that ends in `host`.
     pub fn start(&self, role: &str, host: u8, arguments: &[&str]) -> Result<Container, String> {
         let container = Container {

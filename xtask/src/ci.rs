@@ -78,9 +78,9 @@ fn ci_image() -> Result<Done<String>, String> {
         return Ok(Done::Skipped(why));
     }
     let tag = "localhost/pelton:ci".to_owned();
-    let options =
-        image::Options { tag: tag.clone(), profile: "release".into(), binary: None, context_only: false };
+    let options = image::Options::release(&tag);
     println!("{}", image::build(&options)?);
+    image::same_again(&tag)?;
     Ok(Done::With(tag))
 }
 
