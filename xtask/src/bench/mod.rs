@@ -4,6 +4,8 @@ mod broker;
 mod chain;
 mod copy;
 mod infer;
+mod scale;
+mod worker;
 
 use clap::Subcommand;
 
@@ -24,6 +26,10 @@ pub enum Command {
     Planner,
     /// Time for each line that `parse` reads, beside VRL's functions.
     Parse,
+    /// A coordinator whose worker containers change in number a hundred times under load.
+    Scale(scale::Scale),
+    /// What a worker takes: start, idle, under a backlog, scraped.
+    Worker(worker::Worker),
 }
 
 /// Measures.
@@ -33,6 +39,8 @@ pub fn run(command: &Command) -> Result<(), String> {
         Command::Chain(options) => chain::run(options),
         Command::Copy(options) => copy::run(options),
         Command::Infer(options) => infer::run(options),
+        Command::Scale(options) => scale::run(options),
+        Command::Worker(options) => worker::run(options),
         Command::Parse => {
             let example = ["run", "--release", "--package", "pelton-parse", "--example", "lines"];
             shell::run(&mut shell::cargo(example))
