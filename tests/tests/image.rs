@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -92,31 +91,6 @@ fn a_container_finds_another_by_its_name() {
     .unwrap();
 }
 
-#[test]
-fn a_container_reaches_a_real_kafka_over_tls() {
-    let (Some(image), Some(kit)) = (parts::image(), parts::kafka_secure()) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    open_to_all(folder.path());
-    std::fs::copy(kit.join("ca.pem"), folder.path().join("ca.pem")).unwrap();
-    let settings = |ca: &str| {
-        let text = format!(
-            "connections:\n  default: {{ brokers: \"{}\", tls: {{ ca: {ca} }} }}\n",
-            listener(&kit, "SSL")
-        );
-        std::fs::write(folder.path().join("settings.yaml"), text).unwrap();
-    };
-    let volume = format!("{}:/settings:ro", folder.path().display());
-    let url = format!("kafka://{}", listener(&kit, "SSL"));
-    let bench = ["--config", "/settings/settings.yaml", "bench", &url, "--duration", "1s", "--rate", "100"];
-    settings("/settings/ca.pem");
-    let trusted = run(&image, "host", &["--volume", &volume], &bench);
-    assert!(trusted.status.success(), "{}", String::from_utf8_lossy(&trusted.stderr));
-    // The public authorities of the image do not vouch for a test's broker.
-    settings("/etc/ssl/certs/ca-certificates.crt");
-    let strange = run(&image, "host", &["--volume", &volume], &bench);
-    assert!(!strange.status.success(), "a certificate of an unknown authority was accepted");
-}
-
 fn is_of_the_engine(file: &str) -> bool {
     ["dev/", "proc/", "sys/"].iter().any(|folder| file.starts_with(folder))
         || [".dockerenv", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"].contains(&file)
@@ -144,16 +118,4 @@ fn file(image: &str, path: &str) -> Vec<u8> {
 
 fn docker(arguments: &[&str]) -> Output {
     Command::new("docker").args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-/// The address of a listener of the secured Kafka.
-fn listener(kit: &Path, name: &str) -> String {
-    let all = std::fs::read_to_string(kit.join("listeners")).unwrap();
-    let found = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    found.unwrap_or_else(|| panic!("no listener {name} in {all}")).to_owned()
-}
-
-fn open_to_all(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
