@@ -95,6 +95,8 @@ fn containers_of_a_dev_that_is_killed_end_with_it() {
     open_to_all(dir.path());
     let mut dev = Command::new(parts::binary());
     dev.arg("dev").arg(&file).args(["--containers", "--image", &image, "--workers", "2"]);
+    // What it keeps goes with the folder: killed, it cannot clean up.
+    dev.env("TMPDIR", dir.path());
     let mut dev = dev.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let fleet = format!("pelton-dev-{}", dev.id());
     let come = until(LIMIT, "two containers run", || running(&fleet).len() == 2);
