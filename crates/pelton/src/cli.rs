@@ -42,6 +42,8 @@ pub enum Command {
     Coordinator(CoordinatorArgs),
     /// Runs tasks.
     Worker(WorkerArgs),
+    /// Looks after `Pipeline` resources of a Kubernetes cluster.
+    Operator(OperatorArgs),
     /// Submit a definition file, new or changed.
     Apply(ApplyArgs),
     /// List pipelines, tasks, workers or incidents.
@@ -344,6 +346,46 @@ pub struct WorkerArgs {
     pub drain_timeout: Option<String>,
     #[command(flatten)]
     pub child: ChildArgs,
+}
+
+/// `pelton operator`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct OperatorArgs {
+    /// What to do; it runs unless given.
+    #[command(subcommand)]
+    pub command: Option<OperatorCommand>,
+    /// Where the coordinator listens.
+    #[arg(long, value_name = "URL")]
+    pub coordinator: Option<String>,
+    /// Where HTTP listens (health, metrics).
+    #[arg(long, value_name = "H:P")]
+    pub http: Option<String>,
+    /// Namespace of the resources it looks after; its own unless given, `*` for all.
+    #[arg(long)]
+    pub namespace: Option<String>,
+    /// StatefulSet of workers whose replicas follow the tasks; they are left alone unless given.
+    #[arg(long, value_name = "NAME")]
+    pub workers: Option<String>,
+    /// Fewest workers.
+    #[arg(long)]
+    pub min_workers: Option<u32>,
+    /// Most workers.
+    #[arg(long)]
+    pub max_workers: Option<u32>,
+    /// Tasks that one worker is to have, about.
+    #[arg(long)]
+    pub tasks_per_worker: Option<u32>,
+    /// How long fewer workers must have been enough before there are fewer.
+    #[arg(long, value_name = "TIME")]
+    pub scale_in_after: Option<String>,
+}
+
+/// What the operator can do beside running.
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// Print the custom resource definition, for `kubectl apply -f -`.
+    Crd,
 }
 
 /// For processes that another Pelton process starts.
@@ -787,9 +829,12 @@ pub struct RollbackArgs {
 /// `pelton drain`
 #[derive(Debug, Args)]
 pub struct DrainArgs {
-    /// The worker; the word `worker` may stand before it.
-    #[arg(required = true, num_args = 1..=2, value_name = "[worker] ID")]
+    /// The worker; the word `worker` may stand before it. In a worker's own container it is known.
+    #[arg(required = true, num_args = 1..=2, value_name = "[worker] ID", env = "PELTON__WORKER__ID")]
     pub worker: Vec<String>,
+    /// Return when it has no task any more; fail after this time.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub wait: Option<Duration>,
     #[command(flatten)]
     pub client: ClientArgs,
 }

@@ -64,6 +64,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Broker(args) => roles::broker::broker(&node, args).await,
         Command::Coordinator(args) => roles::coordinator::coordinator(&node, args).await,
         Command::Worker(args) => roles::worker::worker(&node, args).await,
+        Command::Operator(args) => roles::operator::operator(&node, args).await,
         Command::Apply(args) => verbs::apply::apply(args).await,
         Command::Get(args) => verbs::get::get(args).await,
         Command::Describe(args) => verbs::describe::describe(args).await,

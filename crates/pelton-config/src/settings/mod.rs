@@ -151,6 +151,29 @@ pub struct BrokerSettings {
     pub data_dir: PathBuf,
 }
 
+/// Settings of the operator on Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorSettings {
+    /// URL of the coordinator.
+    pub coordinator: String,
+    /// Where HTTP listens, `host:port`.
+    pub http: String,
+    /// Namespace of the resources it looks after; `None`: its own.
+    pub namespace: Option<String>,
+    /// Name of the Lease.
+    pub lease: String,
+    /// StatefulSet of workers that it scales.
+    pub workers: Option<String>,
+    /// Fewest workers.
+    pub min_workers: u32,
+    /// Most workers.
+    pub max_workers: u32,
+    /// Tasks that one worker is to have, about.
+    pub tasks_per_worker: u32,
+    /// How long fewer workers must have been enough.
+    pub scale_in_after: Duration,
+}
+
 /// How a node logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
@@ -178,6 +201,8 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// For `pelton broker`.
     pub broker: BrokerSettings,
+    /// For `pelton operator`.
+    pub operator: OperatorSettings,
     /// For every role.
     pub log: LogSettings,
     /// For every role.
@@ -299,6 +324,17 @@ impl Settings {
                 tls_client_ca: some("broker.tls.clientCa").map(PathBuf::from),
                 http: text("broker.http"),
                 data_dir: path("broker.dataDir"),
+            },
+            operator: OperatorSettings {
+                coordinator: text("operator.coordinator"),
+                http: text("operator.http"),
+                namespace: some("operator.namespace"),
+                lease: text("operator.lease"),
+                workers: some("operator.workers"),
+                min_workers: text("operator.minWorkers").parse().unwrap_or(1),
+                max_workers: text("operator.maxWorkers").parse().unwrap_or(1),
+                tasks_per_worker: text("operator.tasksPerWorker").parse().unwrap_or(1),
+                scale_in_after: duration("operator.scaleInAfter"),
             },
             log: LogSettings {
                 format: match text("log.format").as_str() {

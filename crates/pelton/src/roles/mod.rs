@@ -3,6 +3,7 @@
 pub mod broker;
 mod containers;
 pub mod coordinator;
+pub mod operator;
 mod serving;
 pub mod worker;
 

@@ -7,6 +7,7 @@ use crate::{
     output,
 };
 use pelton_proto::v1;
+use std::time::{Duration, Instant};
 
 /// `NAME` or `pipeline NAME`, as kubectl's users type it.
 pub(super) fn only<'a>(words: &'a [String], kind: &str) -> Result<&'a str, Failure> {
@@ -72,6 +73,9 @@ pub async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Between two looks at a worker that is drained.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// `pelton drain`
 pub async fn drain(args: DrainArgs) -> Result<(), Failure> {
     let worker = only(&args.worker, "worker")?;
@@ -79,5 +83,61 @@ pub async fn drain(args: DrainArgs) -> Result<(), Failure> {
     let request = v1::DrainWorkerRequest { worker_id: worker.to_owned() };
     let tasks = client.cluster.drain_worker(ask(request)).await?.into_inner().tasks;
     output::print(&format!("worker {worker} is draining; {tasks} tasks move to other workers"));
-    Ok(())
+    let Some(wait) = args.wait else { return Ok(()) };
+    let begun = Instant::now();
+    loop {
+        let workers = client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?.into_inner().workers;
+        match left(&workers, worker) {
+            Left::Tasks(0) => {
+                output::print(&format!("worker {worker} has no task any more"));
+                return Ok(());
+            }
+            Left::Nobody(tasks) => {
+                output::print(&format!("no other worker takes its {tasks} tasks; they wait for one"));
+                return Ok(());
+            }
+            Left::Tasks(tasks) if begun.elapsed() > wait => {
+                return Err(Failure::unavailable(format!(
+                    "worker {worker} still has {tasks} tasks after {wait:?}; they go on moving"
+                )));
+            }
+            Left::Tasks(_) => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
+/// How far a drain is.
+#[derive(Debug, PartialEq)]
+enum Left {
+    /// So many tasks are left.
+    Tasks(u32),
+    /// So many are left, and nobody is there to take them.
+    Nobody(u32),
+}
+
+fn left(workers: &[v1::Worker], drained: &str) -> Left {
+    let tasks = workers.iter().find(|w| w.id == drained && w.state != "lost").map_or(0, |w| w.tasks);
+    if tasks > 0 && !workers.iter().any(|w| w.state == "attached" && w.id != drained) {
+        return Left::Nobody(tasks);
+    }
+    Left::Tasks(tasks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(id: &str, state: &str, tasks: u32) -> v1::Worker {
+        v1::Worker { id: id.into(), state: state.into(), tasks, ..v1::Worker::default() }
+    }
+
+    #[test]
+    fn a_drain_ends_when_the_tasks_are_gone_or_nobody_takes_them() {
+        let two = |state, tasks| [worker("a", "draining", tasks), worker("b", state, 1)];
+        assert_eq!(left(&two("attached", 3), "a"), Left::Tasks(3));
+        assert_eq!(left(&two("attached", 0), "a"), Left::Tasks(0));
+        assert_eq!(left(&two("draining", 3), "a"), Left::Nobody(3));
+        assert_eq!(left(&two("lost", 3), "a"), Left::Nobody(3));
+        assert_eq!(left(&[worker("b", "attached", 4)], "a"), Left::Tasks(0), "it has ended");
+    }
 }

@@ -26,6 +26,75 @@ fn the_published_schema_is_what_the_binary_prints() {
 }
 
 #[test]
+fn the_custom_resource_of_the_chart_is_what_the_binary_prints() {
+    let out = pelton(&root("."), &["operator", "crd"]);
+    assert!(out.status.success());
+    let path = root("deploy/helm/pelton/crds/pipelines.yaml");
+    // The same for those who do without Helm.
+    let copy = root("deploy/kustomize/crd.yaml");
+    for path in [path, copy] {
+        if blessing() {
+            fs::write(&path, &out.stdout).unwrap();
+        }
+        let known = fs::read_to_string(&path).unwrap_or_default();
+        let place = path.display();
+        assert!(known == text(&out.stdout), "write it anew: pelton operator crd > {place}");
+    }
+}
+
+/// What Kubernetes asks of a schema: a type everywhere but where anything may stand, and no word it does not know.
+fn is_structural(place: &str, schema: &Value) {
+    const KNOWN: [&str; 24] = [
+        "type",
+        "description",
+        "properties",
+        "additionalProperties",
+        "items",
+        "required",
+        "enum",
+        "nullable",
+        "format",
+        "pattern",
+        "minLength",
+        "maxLength",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+        "x-kubernetes-validations",
+        "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
+    ];
+    let anything = schema["x-kubernetes-preserve-unknown-fields"] == true;
+    assert!(schema["type"].is_string() || anything, "{place} has no type");
+    for key in schema.as_object().unwrap().keys() {
+        let known = KNOWN.contains(&key.as_str()) || key == "x-kubernetes-preserve-unknown-fields";
+        assert!(known, "{place} has {key}");
+    }
+    for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+        is_structural(&format!("{place}.{name}"), member);
+    }
+    if schema["type"] == "array" {
+        is_structural(&format!("{place}[]"), &schema["items"]);
+    }
+    if schema["additionalProperties"].is_object() {
+        is_structural(&format!("{place}.*"), &schema["additionalProperties"]);
+    }
+}
+
+#[test]
+fn the_schema_of_the_custom_resource_is_structural() {
+    let definition = &documents(&root("deploy/helm/pelton/crds/pipelines.yaml"))[0];
+    let version = &definition["spec"]["versions"][0];
+    is_structural("", &version["schema"]["openAPIV3Schema"]);
+}
+
+#[test]
 fn every_example_is_valid() {
     let schema = jsonschema::validator_for(&published()).unwrap();
     let mut seen = 0;
