@@ -4,5 +4,6 @@ pub mod acls;
 pub mod bench;
 pub mod chaos;
 pub mod docker;
+pub mod kubernetes;
 pub mod parts;
 pub mod sim;

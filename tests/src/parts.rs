@@ -22,6 +22,23 @@ pub fn image() -> Option<String> {
     part("PELTON_TEST_IMAGE", "`cargo xtask image` builds it")
 }
 
+/// What a Kubernetes cluster is started from.
+#[derive(Clone, Debug)]
+pub struct Kubernetes {
+    /// Folder that `tests/infra/k8s/build.sh` filled.
+    pub bin: PathBuf,
+    /// Tars of our image as `localhost/pelton:test` and `localhost/pelton:next`.
+    pub images: Vec<PathBuf>,
+}
+
+/// From `PELTON_TEST_KUBERNETES`: the folder of the kit, and behind a colon each tar of our image.
+pub fn kubernetes() -> Option<Kubernetes> {
+    let given =
+        part("PELTON_TEST_KUBERNETES", "`cargo xtask k8s` builds what it needs and runs these tests")?;
+    let mut parts = given.split(':').map(PathBuf::from);
+    Some(Kubernetes { bin: parts.next()?, images: parts.collect() })
+}
+
 /// The `pelton` binary: from `PELTON_TEST_BINARY`, else the one that cargo built beside this test.
 pub fn binary() -> PathBuf {
     if let Some(given) = std::env::var_os("PELTON_TEST_BINARY") {

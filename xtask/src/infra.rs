@@ -9,7 +9,7 @@ use std::process::Stdio;
 use clap::Subcommand;
 
 use crate::report::Done;
-use crate::shell;
+use crate::{kubernetes, shell};
 
 /// Parts that can be started.
 #[derive(Subcommand, Clone, Debug)]
@@ -17,6 +17,9 @@ pub enum Command {
     /// A real Apache Kafka on 127.0.0.1 (see tests/infra/kafka/README.md).
     #[command(subcommand)]
     Kafka(Switch),
+    /// A real Kubernetes cluster (see tests/infra/k8s/README.md).
+    #[command(subcommand)]
+    K8s(kubernetes::Switch),
 }
 
 /// On or off.
@@ -42,6 +45,7 @@ pub enum Switch {
 /// Does it.
 pub fn run(command: &Command) -> Result<(), String> {
     match command {
+        Command::K8s(switch) => kubernetes::switch(*switch),
         Command::Kafka(Switch::Up { port, secure }) => {
             let mut up = kafka("kafka-up.sh", *port);
             let certificates = if *secure { Some(certificates(*port)?) } else { None };

@@ -8,6 +8,7 @@ mod first_run;
 mod fuzz;
 mod image;
 mod infra;
+mod kubernetes;
 mod report;
 mod schema;
 mod shell;
@@ -43,6 +44,8 @@ enum Command {
     /// Starts and stops real parts for tests.
     #[command(subcommand)]
     Infra(infra::Command),
+    /// Installs the chart on a real Kubernetes cluster and goes through what can happen to it.
+    K8s(kubernetes::Options),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Image(options) => image::build(&options).map(|image| println!("{image}")),
         Command::Infra(command) => infra::run(&command),
+        Command::K8s(options) => kubernetes::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
