@@ -62,7 +62,7 @@ pub fn run(options: &Options) -> Result<(), String> {
                 binary: None,
                 context_only: true,
             })?;
-            packed(&shell::target().join("image/pelton"), &kit)?
+            packed(&shell::target().join("image/root/pelton"), &kit)?
         }
     };
     let mut test = shell::cargo(["test", "-p", "pelton-tests", "--locked", "--test", "kubernetes", "--"]);
