@@ -6,4 +6,5 @@ pub mod chaos;
 pub mod docker;
 pub mod kubernetes;
 pub mod parts;
+pub mod proxy;
 pub mod sim;

@@ -3,81 +3,15 @@
 
 mod kit;
 
-use kit::*;
-use pelton_sdk::{ConnectorFactory, Durability, EndError, ErrorKind, Offsets, Producer, Sink};
+use kit::{holder::*, *};
+use pelton_sdk::{ConnectorFactory, Durability, ErrorKind};
 use pelton_types::{Code, Partition};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
 };
 use serde_json::json;
-use std::{task::Poll, time::Duration};
-
-fn init(producer: &mut dyn Producer, throw_away: bool) -> Result<(), EndError> {
-    producer.start_init(throw_away);
-    until("the init", || ready(producer.poll_init()))
-}
-
-fn commit(producer: &mut dyn Producer, topic: &str, at: i64, text: &str) -> Result<bool, EndError> {
-    producer.start_commit(&[(Partition::new(topic, 0), at)], text);
-    until("the commit", || ready(producer.poll_commit()))
-}
-
-fn ready<T>(poll: Poll<T>) -> Option<T> {
-    match poll {
-        Poll::Ready(done) => Some(done),
-        Poll::Pending => None,
-    }
-}
-
-fn close(producer: &mut dyn Producer) {
-    producer.start_close();
-    until("the end", || ready(producer.poll_close()));
-}
-
-/// One task: where it reads from, what it writes to, and its producer.
-struct Holder {
-    executor: Executor,
-    offsets: Box<dyn Offsets>,
-    producer: Box<dyn Producer>,
-    sink: Box<dyn Sink>,
-    input: String,
-}
-
-impl Holder {
-    fn new(cluster: &Cluster, input: &str, output: &str, predecessor: Option<&Holder>) -> Holder {
-        let mut executor = cluster.executor();
-        if let Some(other) = predecessor {
-            executor.successor_of(&other.executor);
-        }
-        let offsets = executor.offsets(input, "earliest");
-        let mut producer = executor.producer();
-        let sink = producer.sink(&executor.sink_spec(output)).unwrap();
-        Holder { executor, offsets, producer, sink, input: input.into() }
-    }
-
-    fn write(&mut self, values: &[&str]) {
-        let pairs: Vec<_> = values.iter().map(|v| (Some("k"), Some(*v))).collect();
-        push_all(&mut *self.sink, &batch_of(Partition::new("a file", 0), &pairs));
-    }
-
-    fn commit(&mut self, at: i64, text: &str) -> Result<bool, EndError> {
-        commit(&mut *self.producer, &self.input, at, text)
-    }
-
-    fn committed(&mut self) -> (Option<i64>, Option<String>) {
-        let found = committed(&mut *self.offsets, &[Partition::new(self.input.as_str(), 0)]).unwrap();
-        (found[0].offset, found[0].metadata.clone())
-    }
-}
-
-/// Values that a reader of committed records sees, up to a record written now.
-fn values(cluster: &Cluster, topic: &str, count: usize) -> Vec<String> {
-    let mut executor = cluster.executor();
-    let mut source = executor.reading(topic, [0]);
-    let text = |r: Seen| String::from_utf8(r.value.unwrap()).unwrap();
-    read(&mut *source, count).into_iter().map(text).collect()
-}
+use std::time::Duration;
 
 #[test]
 fn outputs_and_offsets_become_visible_together_and_none_of_them_before() {

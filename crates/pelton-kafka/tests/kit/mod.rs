@@ -1,6 +1,8 @@
 //! A cluster to test against, and ends of a pipeline without a pipeline.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+pub mod holder;
+
 use pelton_broker::server::{self, Running};
 use pelton_kafka::{KafkaFactory, KafkaOptions};
 use pelton_sdk::{
