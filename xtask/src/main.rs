@@ -10,6 +10,7 @@ mod image;
 mod infra;
 mod kubernetes;
 mod report;
+mod sabotage;
 mod schema;
 mod shell;
 mod totals;
@@ -46,6 +47,8 @@ enum Command {
     Infra(infra::Command),
     /// Installs the chart on a real Kubernetes cluster and goes through what can happen to it.
     K8s(kubernetes::Options),
+    /// Breaks one rule of the commit protocol at a time, and sees that the tests notice.
+    Sabotage(sabotage::Options),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Image(options) => image::build(&options).map(|image| println!("{image}")),
         Command::Infra(command) => infra::run(&command),
         Command::K8s(options) => kubernetes::run(&options),
+        Command::Sabotage(options) => sabotage::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! What committed metadata means for the holder of a grant (P4).
 
 use crate::{Delivery, Positions, Stamp, StepDownReason};
+use pelton_sabotage::{Defect, breaks};
 use pelton_types::{Code, Incident, Offset, Partition};
 
 /// What was committed for one partition.
@@ -55,7 +56,8 @@ pub fn verdict(own: &Stamp, delivery: Delivery, virgin: bool, seen: &[Committed]
     if found().any(|stamp| stamp.generation > own.generation) {
         return Verdict::StepDown(StepDownReason::NewerGeneration);
     }
-    if found().any(|stamp| stamp.generation == own.generation && stamp.epoch > own.epoch) {
+    let newer = |stamp: &Stamp| stamp.generation == own.generation && stamp.epoch > own.epoch;
+    if found().any(newer) && !breaks(Defect::EpochCheckOff) {
         return Verdict::StepDown(StepDownReason::NewerEpoch);
     }
     if delivery == Delivery::ExactlyOnce {

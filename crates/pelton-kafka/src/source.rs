@@ -6,6 +6,7 @@ use crate::{
     native::{Failure, Message, Queue},
     requests::{Answer, LogEnd},
 };
+use pelton_sabotage::{Defect, breaks};
 use pelton_sdk::{Budget, EndError, ErrorKind, Lag, Polled, Source};
 use pelton_types::{Batch, Offset, Partition, Record, Span};
 use std::{
@@ -190,7 +191,7 @@ impl Reader {
 
     /// The client's position is behind everything taken out, markers included: use it when all of that was delivered.
     fn pass_markers(&mut self, taken: Option<Offset>) {
-        if taken != self.stale {
+        if taken != self.stale && !breaks(Defect::PositionFromCount) {
             self.stale = None;
             if self.stash.is_empty() && matches!(self.broken, Broken::No) {
                 self.next = self.next.max(taken.unwrap_or(self.next));
@@ -247,7 +248,7 @@ impl Reader {
             let headers = if headers.is_empty() { Span::NULL } else { put_headers(&mut batch, headers) };
             let (timestamp_ms, offset) = (message.timestamp_ms(), message.offset());
             batch.records.push(Record { key, value, headers, timestamp_ms, offset });
-            self.next = offset + 1;
+            self.next = if breaks(Defect::PositionFromCount) { self.next + 1 } else { offset + 1 };
         }
         if !batch.is_empty() {
             self.record_bytes = bytes / messages.len().max(1);

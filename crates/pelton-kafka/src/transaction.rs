@@ -19,6 +19,7 @@ use crate::{
     settings::{self, TransactionSettings},
 };
 use client::TransactionalClient;
+use pelton_sabotage::{Defect, breaks};
 use pelton_sdk::{EndError, Producer, ProducerSpec, Sink, SinkSpec, Wake};
 use pelton_types::{Code, Offset, Partition};
 use rdkafka_sys as sys;
@@ -88,8 +89,12 @@ pub(crate) struct Surroundings<'a> {
 
 impl KafkaProducer {
     pub(crate) fn new(link: &Arc<Link>, spec: &ProducerSpec, with: &Surroundings<'_>) -> Self {
+        let mut id = spec.task.transactional_id();
+        if breaks(Defect::FreshId) {
+            id += &format!(".{}", std::process::id());
+        }
         let of = Transactional {
-            id: spec.task.transactional_id(),
+            id,
             group: spec.task.pipeline.group_id(),
             brokers: link.label.clone(),
             topics: Mutex::default(),

@@ -5,6 +5,7 @@ use pelton_config::{
     chain::{self, Graph, Output},
 };
 use pelton_runtime::plan::{Input, OperatorPlan, SinkPlan, SourcePlan, StagePlan};
+use pelton_sabotage::{Defect, breaks};
 use pelton_sdk::{BuildContext, Registry};
 use serde_json::Value;
 
@@ -29,6 +30,9 @@ pub fn stage_plan(
         revision,
         delivery: match spec.delivery {
             Delivery::AtLeastOnce => pelton_checkpoint::Delivery::AtLeastOnce,
+            Delivery::ExactlyOnce if breaks(Defect::NoTransaction) => {
+                pelton_checkpoint::Delivery::AtLeastOnce
+            }
             Delivery::ExactlyOnce => pelton_checkpoint::Delivery::ExactlyOnce,
         },
         commit_interval: spec.commit_interval,

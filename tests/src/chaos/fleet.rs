@@ -66,9 +66,18 @@ impl Fleet {
     /// # Errors
     /// The process does not start.
     pub fn start_worker(&mut self, index: usize) -> Result<(), Trouble> {
+        let kafka = self.kafka.clone();
+        self.start_worker_at(index, &kafka)
+    }
+
+    /// Start a worker that reaches Kafka at this address.
+    ///
+    /// # Errors
+    /// The process does not start.
+    pub fn start_worker_at(&mut self, index: usize, kafka: &str) -> Result<(), Trouble> {
         let (name, at) = (worker(index), format!("http://{}", self.grpc));
         let data = self.folder.join(&name).display().to_string();
-        let first = ["worker", "--coordinator", &at, "--http", "127.0.0.1:0", "--kafka", &self.kafka];
+        let first = ["worker", "--coordinator", &at, "--http", "127.0.0.1:0", "--kafka", kafka];
         let rest = ["--executors", "1", "--id", &name, "--data-dir", &data, "--lifeline"];
         let command = self.command(&[first, rest].concat());
         self.start(&name, command)
@@ -102,6 +111,15 @@ impl Fleet {
         Ok(())
     }
 
+    /// Send a signal, such as `STOP` or `CONT`.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn signal(&self, name: &str, signal: &str) -> Result<(), Trouble> {
+        let child = self.running.get(name).ok_or_else(|| format!("{name} does not run"))?;
+        signalled(child, signal)
+    }
+
     /// Whether all that should run does.
     ///
     /// # Errors
@@ -117,21 +135,43 @@ impl Fleet {
         format!("{name} ended by itself with {status}; its log: {}", log.display()).into()
     }
 
-    /// Submit the pipeline: a filter that keeps all, at least once.
+    /// SIGTERM to one; it finishes and ends well.
+    ///
+    /// # Errors
+    /// It had ended by itself, does not end in time, or ends with a failure.
+    pub fn end(&mut self, name: &str) -> Result<(), Trouble> {
+        let child = self.running.remove(name).ok_or_else(|| format!("{name} does not run"))?;
+        end(vec![(name.to_owned(), child)])
+    }
+
+    /// Submit the pipeline: a filter that keeps all records of the load, dealt to so many tasks.
     ///
     /// # Errors
     /// It is refused, or the coordinator does not answer.
-    pub fn apply(&self, topics: &Topics, delivery: Delivery, commit_interval: &str) -> Result<(), Trouble> {
+    pub fn apply(
+        &self,
+        topics: &Topics,
+        tasks: usize,
+        delivery: Delivery,
+        commit_interval: &str,
+    ) -> Result<(), Trouble> {
+        self.apply_definition(&definition(topics, tasks, delivery, commit_interval))
+    }
+
+    /// Submit a pipeline.
+    ///
+    /// # Errors
+    /// It is refused, or the coordinator does not answer.
+    pub fn apply_definition(&self, definition: &str) -> Result<(), Trouble> {
         let file = self.folder.join("pipeline.yaml");
-        fs::write(&file, definition(topics, delivery, commit_interval))?;
+        fs::write(&file, definition)?;
         self.ask(&["apply", &file.display().to_string()]).map(drop)
     }
 
     /// How the tasks are spread, if each runs and no worker has two more than another.
-    pub fn settled(&self, workers: usize, partitions: i32) -> bool {
+    pub fn settled(&self, workers: usize, wanted: usize) -> bool {
         let Ok(tasks) = self.ask(&["get", "tasks", PIPELINE, "-o", "json"]) else { return false };
-        let tasks: Value = serde_json::from_str(&tasks).unwrap_or_default();
-        is_settled(&tasks, workers, usize::try_from(partitions).unwrap_or(0))
+        is_settled(&serde_json::from_str(&tasks).unwrap_or_default(), workers, wanted)
     }
 
     fn ask(&self, arguments: &[&str]) -> Result<String, Trouble> {
@@ -171,13 +211,16 @@ pub fn worker(index: usize) -> String {
     format!("worker-{index}")
 }
 
+fn signalled(child: &Child, signal: &str) -> Result<(), Trouble> {
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", signal, &id]).status()?;
+    if sent.success() { Ok(()) } else { Err(format!("kill -s {signal} {id}: {sent}").into()) }
+}
+
 fn end(mut children: Vec<(String, Child)>) -> Result<(), Trouble> {
     let deadline = Instant::now() + END;
     for (_, child) in &children {
-        let terminated = Command::new("kill").arg(child.id().to_string()).status()?;
-        if !terminated.success() {
-            return Err(format!("kill {}: {terminated}", child.id()).into());
-        }
+        signalled(child, "TERM")?;
     }
     let mut trouble = None;
     for (name, child) in &mut children {
@@ -199,14 +242,16 @@ fn end(mut children: Vec<(String, Child)>) -> Result<(), Trouble> {
     trouble.map_or(Ok(()), |why| Err(why.into()))
 }
 
-fn definition(topics: &Topics, delivery: Delivery, commit_interval: &str) -> String {
-    let (input, output, delivery) = (&topics.input, &topics.output, delivery.as_str());
+fn definition(topics: &Topics, tasks: usize, delivery: Delivery, commit_interval: &str) -> String {
+    let Topics { input, output, letters, .. } = topics;
+    let delivery = delivery.as_str();
     format!(
         "apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: {{ name: {PIPELINE} }}\nspec:\n  \
-         delivery: {delivery}\n  commitInterval: {commit_interval}\n  \
+         delivery: {delivery}\n  commitInterval: {commit_interval}\n  tasks: {tasks}\n  \
          sources:\n    in: {{ kafka: {{ topics: [{input}], start: earliest }}, decode: json }}\n  \
          operators:\n    - {{ name: all, filter: \"to_int!(.id) >= 0\" }}\n  \
-         sinks:\n    out: {{ kafka: {{ topic: {output} }} }}\n"
+         sinks:\n    out: {{ kafka: {{ topic: {output} }} }}\n  \
+         onError: {{ deadLetter: {{ kafka: {{ topic: {letters} }} }} }}\n"
     )
 }
 

@@ -5,6 +5,7 @@ use crate::{
     Positions, Stamp, Verdict,
     verdict::{Committed, foreign, verdict},
 };
+use pelton_sabotage::{Defect, breaks};
 
 impl Machine {
     pub(super) fn confirm(&mut self) -> Vec<Action> {
@@ -49,7 +50,11 @@ impl Machine {
     }
 
     pub(super) fn init_done(&mut self) -> Vec<Action> {
-        if self.phase != Phase::Initialising { Vec::new() } else { self.read() }
+        match self.phase {
+            Phase::Initialising if self.started && breaks(Defect::StaleInit) => self.restart(),
+            Phase::Initialising => self.read(),
+            _ => Vec::new(),
+        }
     }
 
     pub(super) fn init_failed(&mut self, failure: Failure) -> Vec<Action> {
@@ -121,6 +126,9 @@ impl Machine {
         }
         self.pending = None;
         self.committed = positions;
+        if breaks(Defect::ClaimSkipped) {
+            return if self.started { self.restart() } else { self.start_work() };
+        }
         self.enter(Phase::Claiming);
         vec![Action::Claim { positions: self.committed.clone(), stamp }]
     }

@@ -2,6 +2,7 @@
 
 use super::{Action, Failure, Leaving, Machine, Phase, Retry};
 use crate::Positions;
+use pelton_sabotage::{Defect, breaks};
 use pelton_types::{Code, Incident};
 
 impl Machine {
@@ -43,6 +44,11 @@ impl Machine {
         }
         self.pending = Some(cut);
         self.enter(Phase::Flushing);
+        if breaks(Defect::CommitBeforeFlush) {
+            self.running = !self.exactly_once();
+            let resumed = self.running.then_some(Action::ResumeWork);
+            return self.commit().into_iter().chain(resumed).collect();
+        }
         if !self.exactly_once() && self.leaving.is_none() {
             self.running = true;
             vec![Action::Flush, Action::ResumeWork]

@@ -9,6 +9,7 @@ use crate::{
     requests::PartitionList,
     settings::Properties,
 };
+use pelton_sabotage::{Defect, breaks};
 use pelton_sdk::{EndError, Wake};
 use pelton_types::{Offset, Partition};
 use rdkafka_sys as sys;
@@ -95,6 +96,11 @@ impl TransactionalClient {
         // SAFETY: a live client. What is not stored shows at the commit; a waiting flush makes the library send
         // without lingering.
         unsafe { sys::rd_kafka_flush(self.client.raw(), NEVER) };
+        if breaks(Defect::OffsetsOutside) {
+            // SAFETY: a live client.
+            again(None, || unsafe { sys::rd_kafka_commit_transaction(self.client.raw(), NEVER) })?;
+            self.begin()?;
+        }
         if !positions.is_empty() {
             self.send_offsets(group, positions, metadata)?;
         }

@@ -8,6 +8,7 @@ use crate::{
     trouble,
 };
 use pelton_checkpoint::Event;
+use pelton_sabotage::{Defect, breaks};
 use pelton_sdk::{ErrorKind, Failed, Polled};
 use pelton_telemetry::batch::BatchSpan;
 use pelton_types::{Batch, Code, Incident};
@@ -129,7 +130,7 @@ impl Task {
         for (sink, batch) in out.sinks {
             let output = &mut self.outputs[sink];
             self.chain.taps.offer(output.name(), true, &batch);
-            if exactly_once {
+            if exactly_once && !breaks(Defect::PastCut) {
                 output.hold_back(batch);
             } else {
                 output.add(batch);
