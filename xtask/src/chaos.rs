@@ -1,4 +1,4 @@
-//! `cargo xtask chaos`: kills workers and the coordinator under load on a real Kafka; the harness is in `tests/src/chaos`.
+//! `cargo xtask chaos`: faults of many kinds under load on a real Kafka; the harness is in `tests/src/chaos`.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::{infra, shell};
 /// What `cargo xtask chaos` may be told.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// What is killed when follows from it; by the clock unless given.
+    /// What is done when follows from it; by the clock unless given.
     #[arg(long)]
     seed: Option<u64>,
     /// Workers killed -9, one after the other.
@@ -19,11 +19,18 @@ pub struct Options {
     /// Times the coordinator is killed -9.
     #[arg(long, default_value_t = 5)]
     coordinator_kills: u32,
+    /// Other faults, a dozen kinds in turn: SIGTERM, SIGSTOP, a worker less, tasks dealt anew, poison records, lines cut,
+    /// silent, slow, requests held, lost and reordered.
+    #[arg(long, default_value_t = 24)]
+    faults: u32,
+    /// Times the broker is killed -9 and started again.
+    #[arg(long, default_value_t = 1)]
+    broker_restarts: u32,
     /// Records a second.
     #[arg(long, default_value_t = 5_000)]
     rate: u64,
-    /// Partitions of input and output.
-    #[arg(long, default_value_t = 8)]
+    /// Partitions of each topic, and the most tasks.
+    #[arg(long, default_value_t = 12)]
     partitions: u32,
     /// Worker processes.
     #[arg(long, default_value_t = 3)]
@@ -46,14 +53,16 @@ pub struct Options {
 }
 
 impl Options {
-    /// The short form for `cargo xtask ci`: a minute or so, another plan each time.
+    /// The short form for `cargo xtask ci`: a minute and a half, each kind of fault once, another plan each time.
     pub fn short(kafka: &str) -> Options {
         Options {
             seed: None,
-            kills: 5,
+            kills: 4,
             coordinator_kills: 1,
+            faults: 12,
+            broker_restarts: 1,
             rate: 5_000,
-            partitions: 8,
+            partitions: 12,
             workers: 3,
             minutes: 0,
             delivery: "exactly-once".into(),
@@ -67,12 +76,15 @@ impl Options {
         let mut arguments = vec![
             ("--kills", self.kills.to_string()),
             ("--coordinator-kills", self.coordinator_kills.to_string()),
+            ("--faults", self.faults.to_string()),
+            ("--broker-restarts", self.broker_restarts.to_string()),
             ("--rate", self.rate.to_string()),
             ("--partitions", self.partitions.to_string()),
             ("--workers", self.workers.to_string()),
             ("--minutes", self.minutes.to_string()),
             ("--delivery", self.delivery.clone()),
             ("--commit-interval", self.commit_interval.clone()),
+            ("--broker-scripts", shell::top().join("tests/infra/kafka").display().to_string()),
             ("--folder", shell::target().join("chaos").display().to_string()),
         ];
         arguments.extend(self.seed.map(|seed| ("--seed", seed.to_string())));

@@ -4,10 +4,10 @@ use clap::Parser;
 use pelton_tests::chaos::{check::Delivery, events::now_ms, plan::Wish, run};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-/// Kills workers and a coordinator under load, and checks what is in the topics afterwards.
+/// Does harm to workers, coordinator, lines and broker under load, and checks what is in the topics afterwards.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// What is killed when follows from it; by the clock unless given.
+    /// What is done when follows from it; by the clock unless given.
     #[arg(long)]
     seed: Option<u64>,
     /// Workers killed -9, one after the other.
@@ -16,11 +16,18 @@ struct Arguments {
     /// Times the coordinator is killed -9.
     #[arg(long, default_value_t = 5)]
     coordinator_kills: usize,
+    /// Other faults, a dozen kinds in turn: SIGTERM, SIGSTOP, a worker less, tasks dealt anew, poison records, and what a
+    /// proxy does to a worker's line to the broker.
+    #[arg(long, default_value_t = 24)]
+    faults: usize,
+    /// Times the broker is killed -9 and started again; only one of `cargo xtask infra` can be.
+    #[arg(long, default_value_t = 1)]
+    broker_restarts: usize,
     /// Records a second.
     #[arg(long, default_value_t = 5_000)]
     rate: u64,
-    /// Partitions of input and output.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..))]
+    /// Partitions of each topic, and the most tasks.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..))]
     partitions: i32,
     /// Worker processes.
     #[arg(long, default_value_t = 3)]
@@ -40,6 +47,9 @@ struct Arguments {
     /// Bootstrap servers of a real Kafka.
     #[arg(long, value_name = "HOST:PORT")]
     kafka: String,
+    /// Where the scripts lie that started it.
+    #[arg(long)]
+    broker_scripts: PathBuf,
     /// Where logs go; a folder for the seed is made new in it.
     #[arg(long)]
     folder: PathBuf,
@@ -48,9 +58,11 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(|| now_ms().unsigned_abs() % 1_000_000);
-    let Arguments { kills, coordinator_kills, rate, partitions, workers, minutes, .. } = arguments;
+    let Arguments { kills, coordinator_kills, faults, broker_restarts, .. } = arguments;
+    let Arguments { rate, partitions, workers, minutes, .. } = arguments;
     let again = format!(
-        "cargo xtask chaos --seed {seed} --kills {kills} --coordinator-kills {coordinator_kills} --rate {rate} \
+        "cargo xtask chaos --seed {seed} --kills {kills} --coordinator-kills {coordinator_kills} --faults {faults} \
+         --broker-restarts {broker_restarts} --rate {rate} \
          --partitions {partitions} --workers {workers} --minutes {minutes} --commit-interval {} --delivery {}",
         arguments.commit_interval,
         arguments.delivery.as_str()
@@ -59,13 +71,23 @@ fn main() -> ExitCode {
     println!("seed {seed}; logs in {}", folder.display());
     let at_least = Duration::from_secs(minutes * 60);
     let setting = run::Setting {
-        wish: Wish { seed, workers, kills, coordinator_kills, at_least },
+        wish: Wish {
+            seed,
+            workers,
+            kills,
+            coordinator_kills,
+            faults,
+            broker_restarts,
+            tasks: usize::try_from(partitions).unwrap_or(1),
+            at_least,
+        },
         rate,
         partitions,
         delivery: arguments.delivery,
         commit_interval: arguments.commit_interval,
         binary: arguments.binary,
         kafka: arguments.kafka,
+        broker_scripts: arguments.broker_scripts,
         folder: folder.clone(),
     };
     let failed = match run::run(&setting) {

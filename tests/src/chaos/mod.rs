@@ -3,7 +3,9 @@
 //! One seed makes one [`plan`]; [`run`](run::run) carries it out with a [`load`] on, and [`check`] judges what stands in
 //! the topics afterwards. Everything that was done is kept in an event log.
 
+pub mod broker;
 pub mod check;
+mod deeds;
 pub mod events;
 pub mod fleet;
 pub mod load;
@@ -13,3 +15,4 @@ pub mod report;
 pub mod run;
 pub mod silence;
 pub mod topics;
+pub mod witness;

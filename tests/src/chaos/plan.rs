@@ -1,14 +1,24 @@
-//! What is killed when: a function of the seed alone.
+//! What is done when: a function of the seed alone.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-/// Shortest and longest pause before a kill, without a wish for a longer run, milliseconds.
-const PAUSE_MS: (u64, u64) = (1_000, 5_000);
-/// Until a killed worker is started again, milliseconds.
+/// Shortest and longest pause before an act, without a wish for a longer run, milliseconds.
+const PAUSE_MS: (u64, u64) = (500, 2_500);
+/// Until a worker that ended is started again, milliseconds.
 const RESTART_MS: (u64, u64) = (0, 1_000);
 /// How long the coordinator is away, milliseconds: longer than the lease of 3 s, so that a worker that waited for it
 /// would be seen.
 const AWAY_MS: (u64, u64) = (4_000, 7_000);
+/// How long a worker stands still, milliseconds: shorter than the lease of 3 s to much longer than it.
+const STILL_MS: (u64, u64) = (1_000, 8_000);
+/// The same in a run of some minutes: beyond a transaction's time of 15 s too.
+const LONG_STILL_MS: (u64, u64) = (1_000, 60_000);
+/// From this length on a run has time for long pauses.
+const LONG_RUN: Duration = Duration::from_secs(300);
+/// How long a line is silent or slow, milliseconds: a socket's timeout is 5 s.
+const LINE_MS: (u64, u64) = (500, 7_000);
+/// Poison records at a time.
+const POISON: (u64, u64) = (1, 20);
 
 /// What the run is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,52 +31,155 @@ pub struct Wish {
     pub kills: usize,
     /// Times the coordinator is killed.
     pub coordinator_kills: usize,
-    /// Pauses are stretched to make the kills take about this long.
+    /// Other faults, each kind of them in its turn.
+    pub faults: usize,
+    /// Times the broker is killed and started again.
+    pub broker_restarts: usize,
+    /// The most tasks the shards are dealt to.
+    pub tasks: usize,
+    /// Pauses are stretched to make it take about this long.
     pub at_least: Duration,
 }
 
-/// One kill.
+/// One thing done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Act {
     /// Time since the act before it.
     pub pause: Duration,
-    /// Who is killed.
-    pub victim: Victim,
-    /// Until it is started again.
+    /// What is done.
+    pub deed: Deed,
+    /// Until it is made good.
     pub away: Duration,
 }
 
-/// Who is killed.
+/// What is done; a number is that of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Victim {
-    /// The worker of this index.
-    Worker(usize),
-    /// The coordinator.
-    Coordinator,
+pub enum Deed {
+    /// kill -9 of a worker, and a new one.
+    Kill(usize),
+    /// kill -9 of the coordinator, and a new one.
+    KillCoordinator,
+    /// kill -9 of the broker, and a new one.
+    KillBroker,
+    /// SIGTERM to a worker, and a new one.
+    End(usize),
+    /// SIGSTOP, and SIGCONT.
+    Stop(usize),
+    /// The worker's connections to the broker are reset.
+    Reset(usize),
+    /// Half open: nothing comes back.
+    Silence(usize),
+    /// Every request waits, and bytes trickle.
+    Slow(usize),
+    /// The connection is cut under the next end of a transaction, which arrives later.
+    CutEnd(usize),
+    /// The next offsets of a transaction are held, and arrive later.
+    HoldOffsets(usize),
+    /// The next answers to ends of transactions are lost.
+    LoseAnswers(usize),
+    /// Requests of transactions overtake each other.
+    Reorder(usize),
+    /// So many records that cannot be processed.
+    Poison(u64),
+    /// The shards are dealt to so many tasks.
+    Deal(usize),
+    /// A worker leaves for a while: there is one less.
+    Leave(usize),
+}
+
+/// The kinds of other faults, in the order they take turns.
+const OTHERS: usize = 12;
+
+impl Deed {
+    /// What the event log calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Deed::Kill(_) => "kill -9",
+            Deed::KillCoordinator => "coordinator kill -9",
+            Deed::KillBroker => "broker kill -9",
+            Deed::End(_) => "SIGTERM",
+            Deed::Stop(_) => "SIGSTOP",
+            Deed::Reset(_) => "connections reset",
+            Deed::Silence(_) => "line silent",
+            Deed::Slow(_) => "line slow",
+            Deed::CutEnd(_) => "cut under EndTxn",
+            Deed::HoldOffsets(_) => "TxnOffsetCommit held",
+            Deed::LoseAnswers(_) => "answers to EndTxn lost",
+            Deed::Reorder(_) => "requests reordered",
+            Deed::Poison(_) => "poison records",
+            Deed::Deal(_) => "tasks dealt anew",
+            Deed::Leave(_) => "worker left",
+        }
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// The plan of a wish.
 pub fn plan(wish: &Wish) -> Vec<Act> {
     let mut random = Random(wish.seed);
-    let acts = wish.kills + wish.coordinator_kills;
+    let acts = wish.kills + wish.coordinator_kills + wish.faults + wish.broker_restarts;
     let mean_ms = (PAUSE_MS.0 + PAUSE_MS.1) / 2;
     let wanted_ms = u64::try_from(wish.at_least.as_millis()).unwrap_or(u64::MAX) / acts.max(1) as u64;
     let stretch = wanted_ms.max(mean_ms);
-    let mut coordinators = wish.coordinator_kills;
-    (0..acts)
-        .map(|done| {
-            // Each of the acts left is as likely as any other to be one of the coordinator's.
-            let coordinator = random.below((acts - done) as u64) < coordinators as u64;
-            coordinators -= usize::from(coordinator);
-            let pause = Duration::from_millis(random.within(PAUSE_MS) * stretch / mean_ms);
-            let worker = usize::try_from(random.below(wish.workers.max(1) as u64)).unwrap_or(0);
-            let (victim, away) = match coordinator {
-                true => (Victim::Coordinator, random.within(AWAY_MS)),
-                false => (Victim::Worker(worker), random.within(RESTART_MS)),
-            };
-            Act { pause, victim, away: Duration::from_millis(away) }
-        })
-        .collect()
+    let mut deeds: Vec<Deed> = Vec::with_capacity(acts);
+    for _ in 0..wish.kills {
+        deeds.push(Deed::Kill(random.worker(wish)));
+    }
+    deeds.extend((0..wish.coordinator_kills).map(|_| Deed::KillCoordinator));
+    deeds.extend((0..wish.broker_restarts).map(|_| Deed::KillBroker));
+    for turn in 0..wish.faults {
+        deeds.push(other(turn % OTHERS, wish, &mut random));
+    }
+    // Fisher and Yates: every order is as likely as any other.
+    for left in (1..deeds.len()).rev() {
+        let other = usize::try_from(random.below(left as u64 + 1)).unwrap_or(0);
+        deeds.swap(left, other);
+    }
+    let act = |deed: Deed| {
+        let pause = Duration::from_millis(random.within(PAUSE_MS) * stretch / mean_ms);
+        Act { pause, deed, away: Duration::from_millis(random.within(away(deed, wish))) }
+    };
+    deeds.into_iter().map(act).collect()
+}
+
+fn other(kind: usize, wish: &Wish, random: &mut Random) -> Deed {
+    let worker = random.worker(wish);
+    match kind {
+        0 => Deed::Stop(worker),
+        1 => Deed::CutEnd(worker),
+        2 => Deed::End(worker),
+        3 => Deed::Poison(random.within(POISON)),
+        4 => Deed::Deal(usize::try_from(1 + random.below(wish.tasks.max(1) as u64)).unwrap_or(1)),
+        5 => Deed::HoldOffsets(worker),
+        6 => Deed::Reset(worker),
+        7 => Deed::Leave(worker),
+        8 => Deed::LoseAnswers(worker),
+        9 => Deed::Silence(worker),
+        10 => Deed::Slow(worker),
+        _ => Deed::Reorder(worker),
+    }
+}
+
+/// How long a deed lasts, milliseconds.
+fn away(deed: Deed, wish: &Wish) -> (u64, u64) {
+    match deed {
+        Deed::Kill(_) | Deed::End(_) | Deed::KillBroker => RESTART_MS,
+        Deed::KillCoordinator => AWAY_MS,
+        Deed::Stop(_) if wish.at_least >= LONG_RUN => LONG_STILL_MS,
+        Deed::Stop(_) | Deed::Leave(_) => STILL_MS,
+        Deed::Poison(_) | Deed::Deal(_) | Deed::Reset(_) => (0, 0),
+        Deed::Silence(_)
+        | Deed::Slow(_)
+        | Deed::CutEnd(_)
+        | Deed::HoldOffsets(_)
+        | Deed::LoseAnswers(_)
+        | Deed::Reorder(_) => LINE_MS,
+    }
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): a few lines, and the same on every machine.
@@ -91,27 +204,58 @@ impl Random {
     fn within(&mut self, (from, to): (u64, u64)) -> u64 {
         from + self.below(to - from + 1)
     }
+
+    fn worker(&mut self, wish: &Wish) -> usize {
+        usize::try_from(self.below(wish.workers.max(1) as u64)).unwrap_or(0)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn wish(seed: u64) -> Wish {
-        Wish { seed, workers: 3, kills: 20, coordinator_kills: 5, at_least: Duration::ZERO }
+        Wish {
+            seed,
+            workers: 3,
+            kills: 20,
+            coordinator_kills: 5,
+            faults: 24,
+            broker_restarts: 2,
+            tasks: 12,
+            at_least: Duration::ZERO,
+        }
+    }
+
+    fn count(acts: &[Act], name: &str) -> usize {
+        acts.iter().filter(|act| act.deed.name() == name).count()
     }
 
     #[test]
-    fn a_plan_has_the_kills_that_were_asked_for_and_depends_on_the_seed_alone() {
+    fn a_plan_has_the_deeds_that_were_asked_for_and_depends_on_the_seed_alone() {
         for seed in 0..200 {
             let acts = plan(&wish(seed));
-            let coordinators = acts.iter().filter(|a| a.victim == Victim::Coordinator).count();
-            assert_eq!((acts.len(), coordinators), (25, 5), "seed {seed}");
+            assert_eq!(acts.len(), 51, "seed {seed}");
+            assert_eq!(count(&acts, "kill -9"), 20, "seed {seed}");
+            assert_eq!(count(&acts, "coordinator kill -9"), 5, "seed {seed}");
+            assert_eq!(count(&acts, "broker kill -9"), 2, "seed {seed}");
+            assert_eq!(count(&acts, "SIGSTOP"), 2, "each kind of the others in its turn, seed {seed}");
             assert_eq!(acts, plan(&wish(seed)), "seed {seed}");
-            assert!(acts.iter().all(|a| !matches!(a.victim, Victim::Worker(n) if n > 2)), "seed {seed}");
+            assert!(acts.iter().all(|a| !matches!(a.deed, Deed::Kill(n) | Deed::Stop(n) if n > 2)));
+            assert!(acts.iter().all(|a| !matches!(a.deed, Deed::Deal(n) if n == 0 || n > 12)));
         }
         assert_ne!(plan(&wish(1)), plan(&wish(2)));
-        assert!(plan(&Wish { kills: 0, coordinator_kills: 0, ..wish(1) }).is_empty());
+        let nothing = Wish { kills: 0, coordinator_kills: 0, faults: 0, broker_restarts: 0, ..wish(1) };
+        assert!(plan(&nothing).is_empty());
+    }
+
+    #[test]
+    fn a_round_of_the_other_faults_has_each_of_them_once() {
+        let acts =
+            plan(&Wish { kills: 0, coordinator_kills: 0, broker_restarts: 0, faults: OTHERS, ..wish(3) });
+        let kinds: BTreeSet<_> = acts.iter().map(|act| act.deed.name()).collect();
+        assert_eq!((acts.len(), kinds.len()), (OTHERS, OTHERS));
     }
 
     #[test]

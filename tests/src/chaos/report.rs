@@ -5,7 +5,7 @@ use super::{
     record::Record,
     silence::{Span, longest, stopped},
 };
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -19,6 +19,10 @@ pub struct Report {
     outages: Vec<(Span, i64)>,
     stopped: Vec<String>,
     unread: Option<String>,
+    /// How often each thing was done.
+    deeds: BTreeMap<&'static str, usize>,
+    /// What those saw who watched meanwhile, and what else must not be.
+    other: Vec<String>,
 }
 
 impl Report {
@@ -47,7 +51,15 @@ impl Report {
             stopped: outages.iter().filter_map(|o| stopped(output, partitions, *o)).collect(),
             outages: outages.iter().map(in_outage).collect(),
             unread,
+            deeds: BTreeMap::new(),
+            other: Vec::new(),
         }
+    }
+
+    /// With what was done, and what else must not be.
+    #[must_use]
+    pub fn with(self, deeds: BTreeMap<&'static str, usize>, other: Vec<String>) -> Report {
+        Report { deeds, other, ..self }
     }
 
     /// What must not be, one line each.
@@ -55,6 +67,7 @@ impl Report {
         let mut faults = self.verdict.faults(self.delivery);
         faults.extend(self.stopped.iter().cloned());
         faults.extend(self.unread.clone());
+        faults.extend(self.other.iter().cloned());
         faults
     }
 }
@@ -70,6 +83,8 @@ impl fmt::Display for Report {
             disordered.len()
         )?;
         writeln!(f, "duplicates {duplicates} ({:.2} %)", *duplicates as f64 * 100.0 / (*ids).max(1) as f64)?;
+        let deeds: Vec<_> = self.deeds.iter().map(|(deed, times)| format!("{times} x {deed}")).collect();
+        writeln!(f, "done: {}", deeds.join(", "))?;
         writeln!(
             f,
             "under load for {:.1} s; longest silence by partition:",

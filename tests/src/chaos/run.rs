@@ -1,17 +1,22 @@
 //! Carries a plan out, and judges the topics afterwards.
 
 use super::{
+    broker::Broker,
     check::{Delivery, check},
     events::{Events, now_ms},
-    fleet::{Fleet, worker},
+    fleet::{Fleet, PIPELINE, worker},
     load::Load,
-    plan::{Victim, Wish, plan},
+    plan::{Wish, plan},
+    record::Record,
     report::Report,
     silence::Span,
-    topics::{Topics, Trouble, Watcher, read_all},
+    topics::{Reading, Topics, Trouble, Watcher, open_transactions, read_values},
+    witness::{Auditor, Reader, Trace, disagreements},
 };
+use crate::proxy::Proxy;
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     fs,
     path::PathBuf,
     time::{Duration, Instant},
@@ -21,19 +26,23 @@ use std::{
 const REST: Duration = Duration::from_secs(120);
 /// For all that was read to be written and committed once the load has ended.
 const DRAIN: Duration = Duration::from_secs(180);
-/// How long the load goes on after the last kill has been overcome.
+/// How long the load goes on after the last fault has been overcome.
 const AFTERWARDS: Duration = Duration::from_secs(3);
+/// For what ended workers left open to be aborted: a transaction's time, twice.
+const CLOSED: Duration = Duration::from_secs(30);
+/// For the next record of a topic whose end is known.
+const NEXT_RECORD: Duration = Duration::from_secs(30);
 /// Time between two looks.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 
 /// What a run is given.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// What is killed.
+    /// What is done.
     pub wish: Wish,
     /// Records a second.
     pub rate: u64,
-    /// Partitions of input and output.
+    /// Partitions of each topic.
     pub partitions: i32,
     /// What the pipeline promises.
     pub delivery: Delivery,
@@ -43,6 +52,8 @@ pub struct Setting {
     pub binary: PathBuf,
     /// Bootstrap servers.
     pub kafka: String,
+    /// The scripts that started that broker, for one that is killed.
+    pub broker_scripts: PathBuf,
     /// Where the event log and the processes' logs go.
     pub folder: PathBuf,
 }
@@ -52,125 +63,203 @@ pub struct Setting {
 /// # Errors
 /// Something that is not for the topics to tell: a process ended by itself, the output did not go on.
 pub fn run(setting: &Setting) -> Result<Report, Trouble> {
-    if setting.folder.exists() {
-        fs::remove_dir_all(&setting.folder)?;
-    }
-    fs::create_dir_all(&setting.folder)?;
-    let mut events = Events::create(&setting.folder.join("events.jsonl"))?;
-    let run = format!("{}-{}", setting.wish.seed, now_ms());
-    let (input, output) = (format!("chaos-in-{run}"), format!("chaos-out-{run}"));
-    let topics = Topics { input, output, partitions: setting.partitions };
-    topics.create(&setting.kafka)?;
-    events.note("topics created", json!({ "input": topics.input, "output": topics.output }));
-    let mut stage = Stage {
-        fleet: Fleet::new(&setting.binary, &setting.folder, &setting.kafka)?,
-        watcher: Watcher::new(
-            &setting.kafka,
-            &topics,
-            &format!("pelton.default.{}", super::fleet::PIPELINE),
-        )?,
-        setting,
-        topics,
-        events,
-        outages: Vec::new(),
-    };
+    let mut stage = Stage::new(setting)?;
+    let reader = Reader::start(&setting.kafka, &stage.topics.output, setting.partitions)?;
+    let auditor = Auditor::start(&setting.kafka, &group(), &stage.topics.input, setting.partitions)?;
     let load = stage.open()?;
     let from_ms = now_ms();
-    stage.kill_all()?;
-    stage.at_rest("after the last kill")?;
+    for act in plan(&setting.wish) {
+        std::thread::sleep(act.pause);
+        stage.fleet.look()?;
+        *stage.deeds.entry(act.deed.name()).or_default() += 1;
+        stage.act(act)?;
+    }
+    stage.at_rest("after the last fault")?;
     std::thread::sleep(AFTERWARDS);
     let to_ms = stage.events.note("load ends", json!({ "sent": load.sent() }));
     let sent = load.stop()?;
     stage.drain()?;
-    let Stage { fleet, mut events, outages, topics, .. } = stage;
+    let audit = auditor.stop()?;
+    let Stage { fleet, mut events, outages, topics, deeds, poison, .. } = stage;
     fleet.stop()?;
     events.note("all processes ended", Value::Null);
-    let input = read_all(&setting.kafka, &topics.input, setting.partitions)?;
-    let output = read_all(&setting.kafka, &topics.output, setting.partitions)?;
+    let mut other = audit.faults;
+    other.extend(still_open(setting, &topics)?);
+    let during = reader.stop()?;
+    let (output, now) = read(setting, &topics.output)?;
+    other.extend(disagreements(&during, &now));
+    other.extend(wrong_letters(setting, &topics, poison)?);
+    let (input, _) = read(setting, &topics.input)?;
     let verdict = check(&input, &output);
-    let report = Report::new(
-        setting.delivery,
-        verdict,
-        &output,
-        setting.partitions,
-        Span { from_ms, to_ms },
-        outages,
-        sent,
-    );
+    events.note("read", json!({ "input": input.len(), "output": output.len(), "looks": audit.looks }));
+    let window = Span { from_ms, to_ms };
+    let report = Report::new(setting.delivery, verdict, &output, setting.partitions, window, outages, sent);
+    let report = report.with(deeds, other);
     events.note("checked", json!({ "faults": report.faults() }));
     Ok(report)
 }
 
-/// What acts and what is acted on.
-struct Stage<'a> {
-    setting: &'a Setting,
-    fleet: Fleet,
-    watcher: Watcher,
-    topics: Topics,
-    events: Events,
-    outages: Vec<Span>,
+fn group() -> String {
+    format!("pelton.default.{PIPELINE}")
 }
 
-impl Stage<'_> {
+/// The records of the load in a topic, without poison, and the traces of all.
+fn read(setting: &Setting, topic: &str) -> Result<(Vec<Record>, Vec<Trace>), Trouble> {
+    let (mut records, mut foreign) = (Vec::new(), Vec::new());
+    let mut traces = Trace::none(setting.partitions);
+    let mut reading = Reading::start(&setting.kafka, topic, setting.partitions)?;
+    reading.to_end(NEXT_RECORD, &mut |value| {
+        Trace::add(&mut traces, value);
+        match value.record() {
+            Ok(record) => records.push(record),
+            Err(_) if poison_of(&value.bytes).is_some() => {}
+            Err(why) => foreign.push(why),
+        }
+    })?;
+    foreign.pop().map_or(Ok((records, traces)), |why| Err(why.into()))
+}
+
+/// A record that cannot be processed.
+pub(super) fn poison(number: u64) -> String {
+    format!(r#"{{"id":"poison {number}"}}"#)
+}
+
+fn poison_of(bytes: &[u8]) -> Option<u64> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    value["id"].as_str()?.strip_prefix("poison ")?.parse().ok()
+}
+
+/// Each poison record is among the dead letters, once under exactly-once, and nothing else is.
+fn wrong_letters(setting: &Setting, topics: &Topics, poison: u64) -> Result<Vec<String>, Trouble> {
+    let mut found: BTreeMap<Option<u64>, u64> = BTreeMap::new();
+    for letter in read_values(&setting.kafka, &topics.letters, setting.partitions)? {
+        *found.entry(poison_of(&letter.bytes)).or_default() += 1;
+    }
+    let mut faults = Vec::new();
+    let lost = (0..poison).filter(|number| !found.contains_key(&Some(*number))).count();
+    if lost > 0 {
+        faults.push(format!("{lost} of {poison} poison records are not among the dead letters"));
+    }
+    let more = found.iter().filter(|(_, times)| **times > 1).count();
+    if more > 0 && setting.delivery == Delivery::ExactlyOnce {
+        faults.push(format!("{more} dead letters are there more than once"));
+    }
+    let invented = found.keys().filter(|number| number.is_none_or(|number| number >= poison)).count();
+    if invented > 0 {
+        faults.push(format!("{invented} dead letters are none of our poison records"));
+    }
+    Ok(faults)
+}
+
+/// Transactions that stay open although their time is long over.
+fn still_open(setting: &Setting, topics: &Topics) -> Result<Option<String>, Trouble> {
+    let begun = Instant::now();
+    loop {
+        let mut open = Vec::new();
+        for topic in [&topics.output, &topics.letters] {
+            open.extend(open_transactions(&setting.kafka, topic, setting.partitions)?);
+        }
+        if open.is_empty() {
+            return Ok(None);
+        }
+        if begun.elapsed() > CLOSED {
+            return Ok(Some(format!("a transaction is open in partitions {open:?} after {CLOSED:?}")));
+        }
+        std::thread::sleep(TICK);
+    }
+}
+
+/// What acts and what is acted on.
+pub(super) struct Stage<'a> {
+    pub setting: &'a Setting,
+    pub fleet: Fleet,
+    /// One for each worker.
+    pub proxies: Vec<Proxy>,
+    pub broker: Broker,
+    pub watcher: Watcher,
+    pub topics: Topics,
+    pub events: Events,
+    pub outages: Vec<Span>,
+    pub deeds: BTreeMap<&'static str, usize>,
+    /// To how many tasks the shards are dealt.
+    pub tasks: usize,
+    /// Poison records written.
+    pub poison: u64,
+}
+
+impl<'a> Stage<'a> {
+    fn new(setting: &'a Setting) -> Result<Stage<'a>, Trouble> {
+        if setting.folder.exists() {
+            fs::remove_dir_all(&setting.folder)?;
+        }
+        fs::create_dir_all(&setting.folder)?;
+        let mut events = Events::create(&setting.folder.join("events.jsonl"))?;
+        let run = format!("{}-{}", setting.wish.seed, now_ms());
+        let name = |what: &str| format!("chaos-{what}-{run}");
+        let (input, output, letters) = (name("in"), name("out"), name("letters"));
+        let topics = Topics { input, output, letters, partitions: setting.partitions };
+        topics.create(&setting.kafka)?;
+        events.note("topics created", json!({ "input": topics.input, "output": topics.output }));
+        let workers = 0..setting.wish.workers;
+        Ok(Stage {
+            fleet: Fleet::new(&setting.binary, &setting.folder, &setting.kafka)?,
+            proxies: workers
+                .map(|_| Proxy::start("127.0.0.1:0", &setting.kafka))
+                .collect::<std::io::Result<_>>()?,
+            broker: Broker::new(&setting.broker_scripts, &setting.kafka),
+            watcher: Watcher::new(&setting.kafka, &topics, &group())?,
+            tasks: setting.wish.tasks,
+            setting,
+            topics,
+            events,
+            outages: Vec::new(),
+            deeds: BTreeMap::new(),
+            poison: 0,
+        })
+    }
+
+    pub fn start_worker(&mut self, index: usize) -> Result<(), Trouble> {
+        let at = self.proxies[index].address();
+        self.fleet.start_worker_at(index, &at)?;
+        self.events.note("started", json!({ "worker": worker(index) }));
+        Ok(())
+    }
+
     /// Start everything, and have records flow through every partition.
     fn open(&mut self) -> Result<Load, Trouble> {
         self.fleet.start_coordinator()?;
         for index in 0..self.setting.wish.workers {
-            self.fleet.start_worker(index)?;
+            self.start_worker(index)?;
         }
+        self.deal(self.setting.wish.tasks)?;
+        let load = Load::start(&self.setting.kafka, &self.topics.input, self.setting.rate)?;
+        self.at_rest("at the start")?;
+        Ok(load)
+    }
+
+    /// Have the pipeline's shards dealt to so many tasks.
+    pub fn deal(&mut self, tasks: usize) -> Result<(), Trouble> {
+        let Setting { delivery, commit_interval, .. } = self.setting;
         let begun = Instant::now();
-        while let Err(why) =
-            self.fleet.apply(&self.topics, self.setting.delivery, &self.setting.commit_interval)
-        {
+        while let Err(why) = self.fleet.apply(&self.topics, tasks, *delivery, commit_interval) {
             self.fleet.look()?;
             if begun.elapsed() > REST {
                 return Err(why);
             }
             std::thread::sleep(TICK);
         }
-        self.events.note("pipeline applied", Value::Null);
-        let load = Load::start(&self.setting.kafka, &self.topics.input, self.setting.rate)?;
-        self.at_rest("at the start")?;
-        Ok(load)
-    }
-
-    fn kill_all(&mut self) -> Result<(), Trouble> {
-        for act in plan(&self.setting.wish) {
-            std::thread::sleep(act.pause);
-            self.fleet.look()?;
-            match act.victim {
-                Victim::Worker(index) => {
-                    let name = worker(index);
-                    self.fleet.kill(&name)?;
-                    self.events.note("killed", json!({ "victim": name }));
-                    std::thread::sleep(act.away);
-                    self.fleet.start_worker(index)?;
-                    self.events.note("started", json!({ "worker": worker(index) }));
-                }
-                Victim::Coordinator => {
-                    // A task without an owner can only wait for the coordinator; what must go on is what has one.
-                    self.at_rest("before the coordinator is killed")?;
-                    let from_ms = now_ms();
-                    self.fleet.kill("coordinator")?;
-                    self.events.note("killed", json!({ "victim": "coordinator" }));
-                    std::thread::sleep(act.away);
-                    let to_ms = now_ms();
-                    self.fleet.start_coordinator()?;
-                    self.events.note("started", json!({ "victim": "coordinator" }));
-                    self.outages.push(Span { from_ms, to_ms });
-                }
-            }
-        }
+        self.tasks = tasks;
+        self.events.note("pipeline applied", json!({ "tasks": tasks }));
         Ok(())
     }
 
     /// Wait until every task runs, they are spread evenly, and every partition of the output grows.
-    fn at_rest(&mut self, when: &str) -> Result<(), Trouble> {
+    pub fn at_rest(&mut self, when: &str) -> Result<(), Trouble> {
         let begun = Instant::now();
         let mut before = None;
         loop {
             self.fleet.look()?;
-            let settled = self.fleet.settled(self.setting.wish.workers, self.topics.partitions);
+            let settled = self.fleet.settled(self.setting.wish.workers, self.tasks);
             let ends = self.watcher.ends(&self.topics.output)?;
             let grown = before
                 .replace(ends.clone())

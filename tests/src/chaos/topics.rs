@@ -33,12 +33,14 @@ pub struct Topics {
     pub input: String,
     /// What the pipeline writes; the broker stamps its records.
     pub output: String,
-    /// Partitions of both.
+    /// What it cannot process.
+    pub letters: String,
+    /// Partitions of each.
     pub partitions: i32,
 }
 
 impl Topics {
-    /// Create both.
+    /// Create them.
     ///
     /// # Errors
     /// Kafka refuses or does not answer.
@@ -48,7 +50,9 @@ impl Topics {
         let output = new(&self.output).set("message.timestamp.type", "LogAppendTime");
         let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        for created in runtime.block_on(admin.create_topics(&[new(&self.input), output], &options))? {
+        for created in runtime
+            .block_on(admin.create_topics(&[new(&self.input), new(&self.letters), output], &options))?
+        {
             created.map_err(|(topic, code)| format!("topic {topic} was not created: {code}"))?;
         }
         Ok(())
@@ -114,50 +118,154 @@ fn end(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<i64, Trou
     }
 }
 
-/// Read a topic from its begin to its end now; the records of a partition come in the order of their offsets.
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// Partition it stands in.
+    pub partition: i32,
+    /// Its place there.
+    pub offset: i64,
+    /// Time the broker or the client gave it, milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// What it is.
+    pub bytes: Vec<u8>,
+}
+
+impl Value {
+    /// The record of a load that this is.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn record(&self) -> Result<Record, String> {
+        record::read(&self.bytes, self.partition, self.timestamp_ms)
+    }
+}
+
+/// Reads committed records of a topic from its begin.
+pub struct Reading {
+    consumer: BaseConsumer,
+    topic: String,
+    /// By partition, the offset below which everything came.
+    next: Vec<i64>,
+}
+
+impl Reading {
+    /// Read all partitions.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub fn start(bootstrap: &str, topic: &str, partitions: i32) -> Result<Reading, Trouble> {
+        let mut config = client(bootstrap);
+        config
+            .set("group.id", "chaos-reader")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            .set("fetch.queue.backoff.ms", "10");
+        let consumer: BaseConsumer = config.create()?;
+        // Asked first, or the first record waits for a timer of a second.
+        for partition in 0..partitions {
+            end(&consumer, topic, partition)?;
+        }
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions {
+            list.add_partition_offset(topic, partition, Offset::Offset(0))?;
+        }
+        consumer.assign(&list)?;
+        let next = vec![0; usize::try_from(partitions).unwrap_or(0)];
+        Ok(Reading { consumer, topic: topic.to_owned(), next })
+    }
+
+    /// The next record, if one comes soon.
+    ///
+    /// # Errors
+    /// What the client says of a broker that is away, too.
+    pub fn poll(&mut self) -> Result<Option<Value>, Trouble> {
+        let Some(message) = self.consumer.poll(AGAIN) else { return Ok(None) };
+        let message = message?;
+        let value = Value {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+            bytes: message.payload().unwrap_or_default().to_vec(),
+        };
+        if let Some(next) = usize::try_from(value.partition).ok().and_then(|p| self.next.get_mut(p)) {
+            *next = value.offset + 1;
+        }
+        Ok(Some(value))
+    }
+
+    /// Read to the ends as they are now.
+    ///
+    /// # Errors
+    /// Nothing came for that long.
+    pub fn to_end(&mut self, within: Duration, add: &mut impl FnMut(&Value)) -> Result<(), Trouble> {
+        let partitions = i32::try_from(self.next.len())?;
+        let ends: Vec<i64> =
+            (0..partitions).map(|p| end(&self.consumer, &self.topic, p)).collect::<Result<_, _>>()?;
+        let mut heard = Instant::now();
+        while self.next.iter().zip(&ends).any(|(next, end)| next < end) {
+            match self.poll() {
+                Ok(Some(value)) => {
+                    add(&value);
+                    heard = Instant::now();
+                }
+                Err(trouble) if heard.elapsed() > within => return Err(trouble),
+                Ok(None) if heard.elapsed() > within => {
+                    let (topic, next) = (&self.topic, &self.next);
+                    return Err(format!("{topic} gave nothing more at {next:?}; it ends at {ends:?}").into());
+                }
+                // Marks of transactions take offsets: where nothing comes any more the position tells.
+                Ok(None) | Err(_) => self.pass_marks()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_marks(&mut self) -> Result<(), Trouble> {
+        for at in self.consumer.position()?.elements() {
+            if let (Ok(partition), Offset::Offset(offset)) = (usize::try_from(at.partition()), at.offset()) {
+                self.next[partition] = offset.max(self.next[partition]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Read the values of a topic from its begin to its end now, those of a partition in the order of their offsets.
+///
+/// # Errors
+/// Kafka does not give all the records.
+pub fn read_values(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<Value>, Trouble> {
+    let mut values = Vec::new();
+    Reading::start(bootstrap, topic, partitions)?.to_end(NEXT_RECORD, &mut |v| values.push(v.clone()))?;
+    Ok(values)
+}
+
+/// The records of a load in a topic, from its begin to its end now.
 ///
 /// # Errors
 /// Kafka does not give all the records, or one of them is not ours.
 pub fn read_all(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<Record>, Trouble> {
-    let mut config = client(bootstrap);
-    config
-        .set("group.id", "chaos-reader")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .set("fetch.queue.backoff.ms", "10");
-    let consumer: BaseConsumer = config.create()?;
-    let ends: Vec<i64> = (0..partitions).map(|p| end(&consumer, topic, p)).collect::<Result<_, _>>()?;
-    let mut list = TopicPartitionList::new();
+    let values = read_values(bootstrap, topic, partitions)?;
+    Ok(values.iter().map(Value::record).collect::<Result<_, _>>()?)
+}
+
+/// Partitions of a topic where a transaction is open: readers of committed records stand before its end.
+///
+/// # Errors
+/// Kafka does not answer.
+pub fn open_transactions(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<i32>, Trouble> {
+    let reader = |isolation: &str| -> Result<BaseConsumer, Trouble> {
+        let mut config = client(bootstrap);
+        Ok(config.set("group.id", "chaos-reader").set("isolation.level", isolation).create()?)
+    };
+    let (stable, all) = (reader("read_committed")?, reader("read_uncommitted")?);
+    let mut open = Vec::new();
     for partition in 0..partitions {
-        list.add_partition_offset(topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&list)?;
-    let (mut records, mut next, mut heard) = (Vec::new(), vec![0; ends.len()], Instant::now());
-    while next.iter().zip(&ends).any(|(next, end)| next < end) {
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(message) => {
-                let message = message?;
-                let at = message.timestamp().to_millis().unwrap_or(-1);
-                records.push(record::read(message.payload().unwrap_or_default(), message.partition(), at)?);
-                if let Some(next) = usize::try_from(message.partition()).ok().and_then(|p| next.get_mut(p)) {
-                    *next = message.offset() + 1;
-                }
-                heard = Instant::now();
-            }
-            None if heard.elapsed() > NEXT_RECORD => {
-                return Err(format!("{topic} gave nothing more at {next:?}; it ends at {ends:?}").into());
-            }
-            // Marks of transactions take offsets: where nothing comes any more the position tells.
-            None => {
-                for at in consumer.position()?.elements() {
-                    if let (Ok(partition), Offset::Offset(offset)) =
-                        (usize::try_from(at.partition()), at.offset())
-                    {
-                        next[partition] = offset.max(next[partition]);
-                    }
-                }
-            }
+        if end(&stable, topic, partition)? < end(&all, topic, partition)? {
+            open.push(partition);
         }
     }
-    Ok(records)
+    Ok(open)
 }
