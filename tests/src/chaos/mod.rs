@@ -1,4 +1,4 @@
-//! Real processes, a real Kafka, kill -9, and a checker that reads topics only: `cargo xtask chaos`.
+//! Real processes, a real Kafka, harm of many kinds, and a checker that reads topics only: `cargo xtask chaos`.
 //!
 //! One seed makes one [`plan`]; [`run`](run::run) carries it out with a [`load`] on, and [`check`] judges what stands in
 //! the topics afterwards. Everything that was done is kept in an event log.

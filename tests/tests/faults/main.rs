@@ -230,6 +230,28 @@ fn w10_a_broker_that_is_started_anew_in_a_transaction_loses_and_doubles_nothing(
 }
 
 #[test]
+fn w11_a_transaction_that_outlasts_its_time_is_done_again() {
+    for cluster in clusters() {
+        let mut scene = Scene::new(&cluster);
+        let worker = scene.worker();
+        let pipeline = scene.pipeline(Shape::Plain, 2);
+        scene.apply(&pipeline);
+        scene.put(&pipeline, 0..40);
+        scene.until_found(&pipeline, 40);
+        let held = scene.proxies[worker].arm(Rule::next(ApiKey::ADD_OFFSETS_TO_TXN, Fault::Hold));
+        scene.put(&pipeline, 40..80);
+        scene.until_caught(worker, held, 1);
+        scene.signal(worker, "STOP");
+        until("the broker sees the open transaction", || scene.is_open(&pipeline));
+        until("the broker aborts it", || !scene.is_open(&pipeline));
+        scene.signal(worker, "CONT");
+        scene.proxies[worker].release(held);
+        scene.put(&pipeline, 80..100);
+        scene.each_once(&pipeline, 100);
+    }
+}
+
+#[test]
 fn w13_an_old_generation_that_wakes_after_shards_were_dealt_anew_steps_down() {
     for cluster in clusters() {
         let mut scene = Scene::new(&cluster);

@@ -4,7 +4,7 @@ use crate::kit::{Cluster, batch_of, flush, push_all, unique};
 use pelton_tests::{
     chaos::{
         fleet::{Fleet, worker},
-        topics::{client, read_values},
+        topics::{client, open_transactions, read_values},
     },
     parts,
     proxy::Proxy,
@@ -204,6 +204,12 @@ impl Scene<'_> {
         }
         let offset = |o| if let Offset::Offset(at) = o { at } else { 0 };
         committed.unwrap().elements().iter().map(|e| (offset(e.offset()), e.metadata().to_owned())).collect()
+    }
+
+    /// Whether a transaction is open in the output.
+    pub fn is_open(&self, pipeline: &Pipeline) -> bool {
+        let bootstrap = self.cluster.bootstrap();
+        !open_transactions(bootstrap, &pipeline.output, pipeline.partitions).unwrap().is_empty()
     }
 
     /// Epochs that the committed metadata names.
