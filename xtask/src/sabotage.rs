@@ -2,6 +2,7 @@
 //! protocol at a time is given to them, and each defect must fail one.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -126,11 +127,13 @@ fn tried(
     Ok(Verdict::Missed)
 }
 
-/// Run one test program until a test of it fails. Its own processes end with it.
+/// Run one test program until a test of it fails; then end it with all processes of its own.
 fn first_failure(program: &mut Command, deadline: Option<Instant>) -> Result<Verdict, String> {
     let shown = shell::shown(program);
     let failed = |cause| format!("`{shown}`: {cause}");
-    let spawned = program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    // A group of its own, so that workers it has stopped do not stay behind.
+    let program = program.process_group(0).stdin(Stdio::null()).stderr(Stdio::null());
+    let spawned = program.stdout(Stdio::piped()).spawn();
     let mut child = spawned.map_err(failed)?;
     let (lines, heard) = channel();
     let reader = child.stdout.take().map(|stdout| std::thread::spawn(move || told(stdout, &lines)));
@@ -150,8 +153,8 @@ fn first_failure(program: &mut Command, deadline: Option<Instant>) -> Result<Ver
         }
     };
     if !matches!(verdict, Verdict::Missed) {
-        // Ended already is as good.
-        let _ = child.kill();
+        let group = format!("-{}", child.id());
+        shell::succeeds(shell::program("kill").args(["-s", "KILL", "--", &group]));
     }
     let status = child.wait().map_err(failed)?;
     drop(reader.map(std::thread::JoinHandle::join));
