@@ -258,11 +258,8 @@ fn open_bracket(program: &str) -> Option<char> {
     while let Some(c) = chars.next() {
         match (open.last(), c) {
             (Some('"' | '\''), '\\') => drop(chars.next()),
-            (Some(quote @ ('"' | '\'')), c) => {
-                if *quote == c {
-                    open.pop();
-                }
-            }
+            (Some(quote @ ('"' | '\'')), c) if *quote == c => drop(open.pop()),
+            (Some('"' | '\''), _) => {}
             (_, '#') => drop(chars.by_ref().find(|c| *c == '\n')),
             (_, '"' | '\'' | '(' | '[' | '{') => open.push(c),
             (_, ')' | ']' | '}') => drop(open.pop()),

@@ -30,7 +30,7 @@ enum Event {
 
 /// Definitions of a number divisible by five are refused.
 fn is_good(definition: u8) -> bool {
-    definition % 5 != 0
+    !definition.is_multiple_of(5)
 }
 
 /// A coordinator and an API server with one resource.
@@ -44,10 +44,8 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let mut world = World::default();
-        world.resource =
-            Some(Resource { name: "a".into(), generation: 1, spec: json!(1), ..Resource::default() });
-        world
+        let resource = Resource { name: "a".into(), generation: 1, spec: json!(1), ..Resource::default() };
+        World { resource: Some(resource), ..World::default() }
     }
 
     fn apply(&mut self, definition: u8) -> Result<u64, String> {

@@ -88,7 +88,7 @@ fn read_bytes(bytes: &[u8], input: &Input, out: &mut Vec<f32>) -> Result<(), Str
         out.extend(bytes.iter().map(|byte| scaled(f32::from(*byte))));
         return Ok(());
     }
-    if bytes.len() % 4 != 0 {
+    if !bytes.len().is_multiple_of(4) {
         return Err(format!("{} bytes are no whole number of 32-bit floats", bytes.len()));
     }
     let start = out.len();

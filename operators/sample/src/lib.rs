@@ -41,13 +41,13 @@ impl OperatorFactory for SampleFactory {
     fn build(&self, options: &Value, context: &BuildContext) -> Result<Box<dyn Operator>, Vec<OptionError>> {
         let rule = match options::parse(options, context)? {
             Rule::Every(every) => Judge::Every { every, counts: HashMap::new() },
-            Rule::Share { rate, seed, key } => Judge::Share(Share {
+            Rule::Share { rate, seed, key } => Judge::Share(Box::new(Share {
                 limit: limit(rate),
                 seed,
                 key,
                 scratch: Scratch::default(),
                 text: Vec::new(),
-            }),
+            })),
         };
         Ok(Box::new(Sample { judge: rule, verdicts: Verdicts::default() }))
     }
@@ -64,7 +64,7 @@ enum Judge {
         /// Records seen by partition, modulo `every`.
         counts: HashMap<Partition, u64>,
     },
-    Share(Share),
+    Share(Box<Share>),
 }
 
 /// Keeps what hashes below a limit.
