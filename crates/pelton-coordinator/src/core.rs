@@ -15,6 +15,7 @@
 
 mod incidents;
 mod members;
+mod moves;
 mod pipelines;
 mod positions;
 mod reports;
@@ -28,7 +29,7 @@ mod view;
 
 pub use pipelines::{Accepted, Applied, Outcome, StageLayout};
 pub use positions::{Everything, PartitionAt, Setting};
-pub use view::{Snapshot, incident};
+pub use view::{Snapshot, incident, over};
 
 use crate::store::{
     AuditRecord, EpochRecord, IncidentRecord, PipelineRecord, RevisionRecord, SavepointRecord,
@@ -36,7 +37,7 @@ use crate::store::{
 use pelton_proto::v1;
 use pelton_types::{Account, Epoch, Generation, PipelineName, TaskId, Term};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -173,7 +174,13 @@ pub struct Core {
     pipelines: BTreeMap<PipelineName, Pipeline>,
     tasks: BTreeMap<TaskId, Task>,
     moving: Option<Moving>,
+    /// Tasks that changed their worker, newest first.
+    moves: VecDeque<v1::Move>,
     incidents: BTreeMap<String, IncidentRecord>,
+    /// When each open incident was last seen.
+    raised: BTreeMap<String, Duration>,
+    /// Incidents that are over and when, newest first.
+    resolved: VecDeque<(IncidentRecord, i64)>,
     deleted: BTreeMap<String, i64>,
     /// Something changed that a plan depends on.
     unsettled: bool,
@@ -241,6 +248,8 @@ struct Task {
     past: Account,
     past_operators: BTreeMap<String, Account>,
     failures: u32,
+    /// Who had it last, and why it does no longer.
+    left: Option<(WorkerId, &'static str)>,
     /// Somebody moved it here by hand.
     pinned: bool,
     /// This coordinator made it, granted it or was told of it: there is nobody to wait for who may hold it.
@@ -284,6 +293,8 @@ struct Moving {
     to: WorkerId,
     since: Duration,
     leg: Leg,
+    /// For people.
+    reason: &'static str,
 }
 
 /// How far a move has come.
@@ -310,7 +321,10 @@ impl Core {
             pipelines: BTreeMap::new(),
             tasks: BTreeMap::new(),
             moving: None,
+            moves: VecDeque::new(),
             incidents: stored.incidents.clone(),
+            raised: stored.incidents.keys().map(|key| (key.clone(), now.at)).collect(),
+            resolved: VecDeque::new(),
             deleted: stored.deleted.clone(),
             unsettled: true,
             settle_at: None,

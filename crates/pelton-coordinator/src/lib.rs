@@ -16,5 +16,5 @@ pub mod service;
 pub mod store;
 
 pub use core::Snapshot;
-pub use service::{Coordinator, CoordinatorError, Fleet, Handle, Options, Scaled};
+pub use service::{Admin, Coordinator, CoordinatorError, Fleet, Handle, Options, Scaled};
 pub use store::{FileStore, MemoryStore, MetadataStore};

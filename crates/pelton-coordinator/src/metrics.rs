@@ -3,6 +3,7 @@
 use crate::{Handle, core::Snapshot};
 use pelton_proto::v1::Pipeline;
 use pelton_telemetry::metrics::{Family, Label, MetricError, Metrics};
+use pelton_types::Code;
 use prometheus::IntGauge;
 use std::{
     collections::BTreeSet,
@@ -21,7 +22,6 @@ pub fn register(handle: Handle, metrics: &Metrics) -> Result<(), MetricError> {
     let by_pipeline = PerPipeline::new(metrics)?;
     let workers = metrics.gauges("pelton_workers", "Workers, by state.", &[Label::State])?;
     let incidents = metrics.gauges("pelton_incidents_open", "Open incidents, by code.", &[Label::Code])?;
-    let codes: Mutex<BTreeSet<String>> = Mutex::default();
     metrics.before_scrape(move || {
         let now = handle.snapshot();
         leader.set(i64::from(handle.leads()));
@@ -31,11 +31,10 @@ pub fn register(handle: Handle, metrics: &Metrics) -> Result<(), MetricError> {
             let count = now.workers.iter().filter(|w| w.state == state).count();
             workers.with(&[state]).set(as_gauge(count as u64));
         }
-        let mut known = codes.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(now.incidents.iter().map(|r| r.incident.code.to_string()));
-        for code in known.iter() {
-            let count = now.incidents.iter().filter(|r| r.incident.code.to_string() == *code).count();
-            incidents.with(&[code]).set(as_gauge(count as u64));
+        // All of them from the start: an alert on a series that is not there yet never fires.
+        for code in Code::ALL {
+            let count = now.incidents.iter().filter(|r| r.incident.code == *code).count();
+            incidents.with(&[&code.to_string()]).set(as_gauge(count as u64));
         }
         by_pipeline.update(&now);
     });

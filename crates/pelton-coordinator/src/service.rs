@@ -30,6 +30,7 @@ use pelton_proto::{
     },
 };
 use pelton_sdk::{BuildContext, Registry};
+use pelton_types::Code;
 use std::{fmt, future::Future, io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -37,6 +38,8 @@ use tokio::{
 };
 use tokio_stream::Stream;
 use tonic::{Status, transport::server::Connected};
+
+pub use admin::Admin;
 
 /// Looks up an environment variable.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -101,10 +104,10 @@ impl fmt::Debug for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum CoordinatorError {
     /// Another coordinator leads; this one must not go on. Exit code 75: start it again.
-    #[error("another coordinator took over: {0}")]
+    #[error("[{code}] another coordinator took over: {0}", code = Code::Deposed)]
     Fenced(StoreError),
     /// The store cannot be used. Exit code 69.
-    #[error(transparent)]
+    #[error("[{code}] the store cannot be used: {0}", code = Code::StoreFailed)]
     Store(StoreError),
     /// The listener failed.
     #[error("the gRPC server failed: {0}")]
@@ -176,9 +179,8 @@ fn refused(refusal: Refusal) -> Status {
 #[derive(Debug)]
 pub struct Coordinator {
     actor: Actor,
-    handle: Handle,
-    definitions: definitions::Definitions,
-    fleet: fleet::Slot,
+    admin: Admin,
+    stop: watch::Sender<bool>,
 }
 
 impl Coordinator {
@@ -195,15 +197,27 @@ impl Coordinator {
         let (commands, inbox) = mpsc::channel(actor::INBOX);
         let weak = commands.downgrade();
         let (actor, snapshots) = Actor::lead(&options, store, registry.clone(), weak, inbox).await?;
-        let handle = Handle { commands, snapshots };
         let fleet = fleet::Slot(options.fleet.clone());
-        let definitions = definitions::Definitions::new(options, registry, context);
-        Ok(Self { actor, handle, definitions, fleet })
+        let (stop, stopped) = watch::channel(false);
+        let admin = Admin {
+            handle: Handle { commands, snapshots },
+            definitions: Arc::new(definitions::Definitions::new(options, registry, context)),
+            fleet,
+            hub: hub::Hub::default(),
+            stopped,
+            settling: Default::default(),
+        };
+        Ok(Self { actor, admin, stop })
     }
 
     /// Talks to it, before and while it serves.
     pub fn handle(&self) -> Handle {
-        self.handle.clone()
+        self.admin.handle.clone()
+    }
+
+    /// What the gRPC services answer, for others that serve it, such as the console.
+    pub fn admin(&self) -> Admin {
+        self.admin.clone()
     }
 
     /// Serve until `shutdown` is ready or the coordinator must stop. Workers keep what they hold.
@@ -219,10 +233,9 @@ impl Coordinator {
         IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { actor, handle, definitions, fleet } = self;
-        let (stop, stopped) = watch::channel(false);
-        let services =
-            services(handle, definitions, fleet, stopped.clone()).await.map_err(CoordinatorError::Server)?;
+        let Self { actor, admin, stop } = self;
+        let stopped = admin.stopped.clone();
+        let services = services(admin).await.map_err(CoordinatorError::Server)?;
         let mut running = tokio::spawn(actor.run(stopped.clone()));
         let mut gone = stopped;
         let server = services.serve_with_incoming_shutdown(incoming, async move {
@@ -264,27 +277,17 @@ fn full_text(e: &dyn std::error::Error) -> String {
 }
 
 /// The services with their limits.
-async fn services(
-    handle: Handle,
-    definitions: definitions::Definitions,
-    fleet: fleet::Slot,
-    stopped: watch::Receiver<bool>,
-) -> Result<link::Services, String> {
-    let hub = hub::Hub::default();
-    let sessions = session::Sessions { handle: handle.clone(), hub: hub.clone(), stopped: stopped.clone() };
-    let admin = admin::Admin {
-        handle,
-        definitions: Arc::new(definitions),
-        fleet,
-        hub,
-        stopped,
-        settling: Default::default(),
+async fn services(admin: Admin) -> Result<link::Services, String> {
+    let sessions = session::Sessions {
+        handle: admin.handle.clone(),
+        hub: admin.hub.clone(),
+        stopped: admin.stopped.clone(),
     };
     tokio::spawn(positions::keep_paused(admin.clone()));
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<PipelinesServer<admin::Admin>>().await;
-    health.set_serving::<ClusterServer<admin::Admin>>().await;
-    health.set_serving::<RecordsServer<admin::Admin>>().await;
+    health.set_serving::<PipelinesServer<Admin>>().await;
+    health.set_serving::<ClusterServer<Admin>>().await;
+    health.set_serving::<RecordsServer<Admin>>().await;
     health.set_serving::<WorkerSessionServer<session::Sessions>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pelton_proto::DESCRIPTORS)

@@ -11,6 +11,7 @@ use pelton_sdk::{
     Revealed,
     connection::{Given, Sasl, Secret},
 };
+use pelton_types::Code;
 use rdkafka_sys as sys;
 use std::{
     ffi::c_char,
@@ -169,12 +170,14 @@ impl Keeper for Passwords {
                 // A new client may have read the old one just before.
                 for client in if changed { all } else { new } {
                     if let Err(why) = set_password(client, &found) {
-                        tracing::warn!(brokers = self.label, "the client does not take the new login: {why}");
+                        tracing::warn!(brokers = self.label, code = %Code::LoginFailed, "the client does not take the new login: {why}");
                     }
                 }
                 self.held = Some(found);
             }
-            Err(why) => tracing::warn!(brokers = self.label, "the login stays as it was: {why}"),
+            Err(why) => {
+                tracing::warn!(brokers = self.label, code = %Code::LoginFailed, "the login stays as it was: {why}")
+            }
         }
         LOOK_EVERY
     }
@@ -235,7 +238,7 @@ impl Tokens {
                 }
             }
             Err(why) => {
-                tracing::warn!(brokers = self.label, "no new token: {why}");
+                tracing::warn!(brokers = self.label, code = %Code::LoginFailed, "no new token: {why}");
                 if self.held.as_ref().is_none_or(|token| token.expires <= SystemTime::now()) {
                     all.iter().for_each(|client| token_failed(client, &why));
                 }

@@ -96,6 +96,7 @@ impl From<&Incident> for v1::Incident {
             stops_task: i.stops_task,
             since_ms: 0,
             subject: String::new(),
+            resolved_ms: 0,
         }
     }
 }

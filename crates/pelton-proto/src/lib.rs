@@ -7,6 +7,7 @@ pub mod v1 {
 }
 
 mod convert;
+pub mod json;
 pub mod link;
 
 pub use convert::{WireError, task_id};

@@ -15,6 +15,10 @@ macro_rules! codes {
             pub fn number(self) -> u16 { match self { $(Code::$name => $number),* } }
             /// What happened, in a few words.
             pub fn title(self) -> &'static str { match self { $(Code::$name => $title),* } }
+            /// Its page in Markdown: cause, what Pelton did, what to do.
+            pub fn page(self) -> &'static str {
+                match self { $(Code::$name => include_str!(concat!("../../../docs/incidents/PLT0", $number, ".md"))),* }
+            }
             /// The code with this number.
             pub fn from_number(number: u16) -> Option<Code> { match number { $($number => Some(Code::$name),)* _ => None } }
         }
@@ -70,6 +74,14 @@ codes! {
     EpochConflict = 402, "two workers report the same epoch of a task";
     /// The coordinator's store forgot what workers remember.
     StoreBehind = 403, "the coordinator's store is older than what workers hold";
+    /// A worker ended or fell silent without having let go of its tasks.
+    WorkerLost = 404, "a worker was lost";
+    /// The metadata store cannot be opened, read or written.
+    StoreFailed = 405, "the coordinator's store cannot be used";
+    /// Another coordinator raised the term.
+    Deposed = 406, "another coordinator took over";
+    /// A worker does not reach the coordinator.
+    NoCoordinator = 407, "the coordinator cannot be reached";
 }
 
 impl fmt::Display for Code {

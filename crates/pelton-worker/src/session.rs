@@ -139,7 +139,7 @@ impl Worker {
                 End::Drained => break,
                 End::Lost(why) => {
                     tracing::warn!(
-                        worker = %self.options.id, tasks = self.ledger.len(),
+                        worker = %self.options.id, tasks = self.ledger.len(), code = %Code::NoCoordinator,
                         "no coordinator ({why}); tasks go on, dialling again"
                     );
                 }
@@ -379,7 +379,7 @@ impl Worker {
                     .map_err(|problems| problems.join("; "))
             });
         if let Err(why) = &plan {
-            tracing::error!(pipeline = %spec.name, revision = spec.revision, "cannot build the pipeline: {why}");
+            tracing::error!(pipeline = %spec.name, revision = spec.revision, code = %Code::BadPipeline, "cannot build the pipeline: {why}");
         }
         self.ledger.learn(spec.uuid.clone(), spec.revision, plan);
     }

@@ -100,6 +100,12 @@ pub const KEYS: &[Key] = &[
         "whether exactly-once may write to topics with fewer than 3 replicas, or of which one alone acknowledges",
     ),
     key(
+        "coordinator.consoleHosts",
+        Type::Text,
+        "",
+        "public names under which browsers may reach the console, by commas",
+    ),
+    key(
         "coordinator.dataDir",
         Type::Directory,
         "pelton-data/coordinator",
@@ -178,10 +184,21 @@ pub const KEYS: &[Key] = &[
     ),
     key("coordinator.docker.volumes", Type::Text, "", "`SOURCE:PLACE[:ro]` by commas, for worker containers"),
     key("coordinator.grpc", Type::Address, "127.0.0.1:7461", "where workers and clients connect"),
-    key("coordinator.http", Type::Address, "127.0.0.1:7462", "health and metrics of the coordinator"),
+    key(
+        "coordinator.http",
+        Type::Address,
+        "127.0.0.1:7462",
+        "console, health and metrics of the coordinator",
+    ),
     key("coordinator.kafka", Type::Bootstrap, "127.0.0.1:9092", "brokers for pipelines that name none"),
     key("coordinator.lease", Type::Duration, "3s", "how long a worker counts as alive without a heartbeat"),
     key("coordinator.modelsDir", Type::Directory, "models", "where models are looked up by name"),
+    key(
+        "coordinator.pathPrefix",
+        Type::Text,
+        "",
+        "path in front of the console, for a reverse proxy that does not take it away: `/pelton`",
+    ),
     key("coordinator.workers", Type::Count, "2", "workers to keep with the drivers `process` and `docker`"),
     key(
         "log.format",

@@ -99,6 +99,10 @@ pub struct CoordinatorSettings {
     pub workers: usize,
     /// For the driver `docker`.
     pub docker: DockerSettings,
+    /// Path in front of the console; empty: none.
+    pub path_prefix: String,
+    /// Public names of the console.
+    pub console_hosts: Vec<String>,
 }
 
 /// Settings of a worker, and of `pelton run`.
@@ -299,6 +303,12 @@ impl Settings {
                 },
                 workers: count("coordinator.workers").unwrap_or(1),
                 docker: docker::settings(&values),
+                path_prefix: text("coordinator.pathPrefix"),
+                console_hosts: text("coordinator.consoleHosts")
+                    .split(',')
+                    .map(|name| name.trim().to_owned())
+                    .filter(|name| !name.is_empty())
+                    .collect(),
             },
             worker: WorkerSettings {
                 id: some("worker.id"),

@@ -3,7 +3,7 @@
 use super::{Core, Hold, Now, Refusal, SessionId, Worker, WorkerId};
 use crate::store::{Document, Leader, keys};
 use pelton_proto::{task_id, v1};
-use pelton_types::TaskId;
+use pelton_types::{Code, Incident, TaskId};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -11,6 +11,11 @@ use std::{
 
 /// How long a lost worker stays in lists.
 const LOST_SHOWN: Duration = Duration::from_secs(300);
+
+/// What an incident of a worker concerns.
+fn subject_of(worker: &str) -> String {
+    format!("worker {worker}")
+}
 
 impl Core {
     /// A worker opened a session and said who it is and what it holds.
@@ -73,6 +78,7 @@ impl Core {
             self.effects.closes.push((old, "the worker attached anew".into()));
         }
         self.sessions.insert(session, id.clone());
+        self.resolve(&subject_of(&id), Code::WorkerLost, now);
         self.workers.insert(id, worker);
     }
 
@@ -194,13 +200,25 @@ impl Core {
         for (id, why) in lost {
             self.lose(&id, why, now);
         }
-        self.workers.retain(|_, w| w.lost.is_none_or(|at| now.at.saturating_sub(at) < LOST_SHOWN));
+        self.forget_lost(now);
         self.hurry_move(now);
+        self.resolve_noted(now);
         if self.settle_at.is_some_and(|at| now.at >= at) {
             self.settle_at = None;
             self.unsettled = true;
         }
         self.settle(now);
+    }
+
+    /// Workers that were lost long ago leave the lists.
+    fn forget_lost(&mut self, now: Now) {
+        let old = |w: &Worker| w.lost.is_some_and(|at| now.at.saturating_sub(at) >= LOST_SHOWN);
+        let gone: Vec<WorkerId> =
+            self.workers.iter().filter(|(_, w)| old(w)).map(|(id, _)| id.clone()).collect();
+        for id in gone {
+            self.workers.remove(&id);
+            self.resolve(&subject_of(&id), Code::WorkerLost, now);
+        }
     }
 
     /// A worker is dead as far as we are concerned: its tasks are free.
@@ -213,11 +231,26 @@ impl Core {
             self.effects.closes.push((session, format!("worker {id} counts as lost: {why}")));
         }
         let held = self.held_by(id);
-        tracing::info!(worker = %id, tasks = held.len(), why, "worker lost");
+        // One with nothing to let go of cannot say that it ends.
+        if held.is_empty() {
+            tracing::info!(worker = %id, why, "worker gone");
+        } else {
+            let incident = Incident {
+                code: Code::WorkerLost,
+                message: format!(
+                    "worker {id} counts as lost: {why}; {} tasks go to other workers",
+                    held.len()
+                ),
+                remedy: "see why it ended or does not answer, and whether something starts it again".into(),
+                stops_task: false,
+            };
+            self.open(&subject_of(id), None, incident, now);
+        }
         for task in held {
             self.let_go(&task, now);
             if let Some(task) = self.tasks.get_mut(&task) {
                 task.pinned = false;
+                task.left = Some((id.clone(), "worker lost"));
             }
         }
         for task in self.tasks.values_mut() {

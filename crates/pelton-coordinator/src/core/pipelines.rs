@@ -96,6 +96,7 @@ impl Task {
             past: Account::default(),
             past_operators: BTreeMap::new(),
             failures: 0,
+            left: None,
             pinned: false,
             known,
             shell: None,
@@ -241,7 +242,7 @@ impl Core {
             }
         }
         let name = name.clone();
-        self.forget_incidents(|_, r| r.pipeline == name.name && r.namespace == name.namespace);
+        self.resolve_incidents(now, |_, r| r.pipeline == name.name && r.namespace == name.namespace);
     }
 
     fn revise(&mut self, accepted: Accepted, now: Now) -> Applied {
@@ -330,9 +331,14 @@ impl Core {
         for id in pipeline.tasks.clone() {
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             let completed = again && task.record.completed;
-            if task.record.stopped.take().is_some() || completed {
+            let stopped = task.record.stopped.take().is_some();
+            if stopped || completed {
                 task.record.completed = task.record.completed && !again;
                 self.write_epoch(&id);
+            }
+            if stopped {
+                // Somebody acted. If it was of no use, the incident comes again.
+                self.set_task_incident(&id, None, now);
             }
             let Some(task) = self.tasks.get_mut(&id) else { continue };
             task.failures = 0;
@@ -447,6 +453,6 @@ impl Core {
             self.deleted.remove(&oldest);
             self.effects.writes.insert(keys::deleted(&oldest), None);
         }
-        self.forget_incidents(|_, r| r.pipeline == name.name && r.namespace == name.namespace);
+        self.resolve_incidents(now, |_, r| r.pipeline == name.name && r.namespace == name.namespace);
     }
 }

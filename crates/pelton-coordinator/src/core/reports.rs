@@ -136,8 +136,8 @@ impl Core {
             return;
         }
         let incident = status.incident.as_ref().map(Incident::from);
-        task.keep(status);
-        self.set_task_incident(id, incident.clone(), now);
+        task.keep(status.clone());
+        self.task_trouble(id, &status, now);
         match state {
             TaskState::Running => self.runs(id),
             TaskState::Releasing => self.lets_go_itself(worker, id, now),
@@ -192,6 +192,9 @@ impl Core {
     /// Nobody has the task any more.
     pub(super) fn let_go(&mut self, id: &TaskId, now: Now) {
         let Some(task) = self.tasks.get_mut(id) else { return };
+        if let Some(worker) = task.hold.holder() {
+            task.left = Some((worker.clone(), "let go"));
+        }
         task.hold = Hold::nobody(now.at);
         self.unsettled = true;
         // A move that has not asked the owner yet has lost its point: the task is granted at once.
@@ -233,6 +236,9 @@ impl Core {
             self.write_epoch(id);
         }
         self.let_go(id, now);
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.left = Some((worker.clone(), "failed"));
+        }
         self.back_off(id, Some(worker.clone()), now);
     }
 

@@ -96,7 +96,6 @@ impl Core {
                 self.write_pipeline(&id.pipeline);
             }
             Err(incident) => {
-                tracing::warn!(task = %id, code = %incident.code, "{incident}");
                 self.set_task_incident(id, Some(incident), now);
                 let wait = self.settings.pause_after(tries + 1);
                 if let Some(task) = self.tasks.get_mut(id) {

@@ -37,7 +37,7 @@ impl Core {
                 self.tasks.get(&m.task).is_some_and(|t| matches!(t.hold, Hold::Held { .. }))
             };
             if let Some(next) = plan.moves.iter().find(movable).cloned() {
-                self.start_move(&next.task, next.to, now);
+                self.start_move(&next.task, next.to, "rebalanced", now);
             }
         }
     }
@@ -154,7 +154,7 @@ impl Core {
     fn note_unplaced(&mut self, unplaced: &[TaskId], now: Now) {
         const SUBJECT: &str = "cluster";
         if unplaced.is_empty() {
-            return self.resolve(SUBJECT, Code::Unassigned);
+            return self.resolve(SUBJECT, Code::Unassigned, now);
         }
         let (attached, room) = self
             .workers
@@ -190,6 +190,7 @@ impl Core {
             self.revoke(&holder, id, epoch);
         }
         self.write_epoch(id);
+        self.note_move(id, worker, now);
         let grant = self.grant_message(id, 0);
         tracing::debug!(task = %id, %worker, epoch = grant.epoch, "granted");
         self.send_spec(id, worker);
@@ -228,13 +229,13 @@ impl Core {
         }
     }
 
-    fn start_move(&mut self, id: &TaskId, to: WorkerId, now: Now) {
+    fn start_move(&mut self, id: &TaskId, to: WorkerId, reason: &'static str, now: Now) {
         tracing::debug!(task = %id, %to, "moving");
         // The epoch of a warm grant is a forecast: only the real grant, written first, gives ownership.
         let warm = self.grant_message(id, 1);
         self.send_spec(id, &to);
         self.send(&to, v1::directive::Kind::Warm(warm));
-        self.moving = Some(Moving { task: id.clone(), to, since: now.at, leg: Leg::Warming });
+        self.moving = Some(Moving { task: id.clone(), to, since: now.at, leg: Leg::Warming, reason });
     }
 
     /// The target of a move is ready.
@@ -333,7 +334,7 @@ impl Core {
         if let Some(task) = self.tasks.get_mut(id) {
             task.pinned = true;
         }
-        self.start_move(id, to.to_owned(), now);
+        self.start_move(id, to.to_owned(), "asked for", now);
         Ok(())
     }
 }

@@ -501,3 +501,39 @@ fn shards_are_dealt_to_tasks_in_turn() {
     assert_eq!(of(0), ["left0", "left2", "right0"]);
     assert_eq!(of(1), ["left1", "right1"]);
 }
+
+#[test]
+fn an_incident_stays_open_while_its_task_only_starts_again_and_is_resolved_once_it_works() {
+    let mut world = World::new().with_workers(1, 8);
+    world.apply("a", "1", 1).unwrap();
+    world.run(secs(2));
+    let task = world.worker("w0").tasks.keys().next().cloned().unwrap();
+    world.fail("w0", &task, false);
+    world.run(secs(3));
+    assert_eq!(world.view("a").phase, "running");
+    assert_eq!(open_codes(&world), [Code::PoisonRecord], "it may fail at the same record again");
+    world.run(secs(20));
+    let now = world.core.snapshot(world.now());
+    assert_eq!(now.incidents, []);
+    let resolved: Vec<_> = now.resolved.iter().map(|(r, at)| (r.incident.code, *at > r.since_ms)).collect();
+    assert_eq!(resolved, [(Code::PoisonRecord, true)]);
+}
+
+#[test]
+fn a_worker_that_dies_with_tasks_is_an_incident_until_it_is_back_and_its_tasks_are_seen_to_move() {
+    let mut world = World::new().with_workers(2, 8);
+    world.apply("a", "1", 2).unwrap();
+    world.run(secs(2));
+    world.kill("w0", true);
+    let dead = world.workers.remove("w0").unwrap();
+    world.run(secs(2));
+    assert_eq!(open_codes(&world), [Code::WorkerLost]);
+    let moves = world.core.snapshot(world.now()).moves;
+    let seen: Vec<_> = moves.iter().map(|m| (m.from.as_str(), m.to.as_str(), m.reason.as_str())).collect();
+    assert_eq!(seen, [("w0", "w1", "worker lost")]);
+    world.workers.insert("w0".into(), dead);
+    world.run(secs(3));
+    assert_eq!(open_codes(&world), []);
+    let back = &world.core.snapshot(world.now()).moves[0];
+    assert_eq!((back.from.as_str(), back.to.as_str(), back.reason.as_str()), ("w1", "w0", "rebalanced"));
+}

@@ -19,6 +19,10 @@ pub struct Snapshot {
     pub workers: Vec<v1::Worker>,
     /// Open incidents, oldest first.
     pub incidents: Vec<IncidentRecord>,
+    /// Incidents that are over and since when, newest first; as far as this coordinator has seen it.
+    pub resolved: Vec<(IncidentRecord, i64)>,
+    /// Tasks that changed their worker of late, as [`v1::ListTasksResponse`] has them.
+    pub moves: Vec<v1::Move>,
     /// Tasks that should run and that no worker holds.
     pub unassigned: usize,
 }
@@ -37,6 +41,11 @@ pub fn incident(record: &IncidentRecord) -> v1::Incident {
         subject: record.subject.clone(),
         ..v1::Incident::from(&record.incident)
     }
+}
+
+/// An incident that is over since this moment, milliseconds since 1970.
+pub fn over(record: &IncidentRecord, at_ms: i64) -> v1::Incident {
+    v1::Incident { resolved_ms: at_ms, ..incident(record) }
 }
 
 impl Core {
@@ -64,6 +73,8 @@ impl Core {
                 .map(|(id, w)| worker_view(id, w, held.get(id.as_str()).copied().unwrap_or(0), now))
                 .collect(),
             unassigned: current.filter(|id| nobody(id) && self.wanted(id)).count(),
+            moves: self.moves(now),
+            resolved: self.resolved.iter().cloned().collect(),
             incidents,
         }
     }

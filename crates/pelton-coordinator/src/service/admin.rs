@@ -1,13 +1,16 @@
 //! What the command line and the console call.
 
 use super::{Handle, definitions::Definitions, fleet, hub::Hub, records::Turns, refused};
-use crate::core::{Applied, Outcome, Snapshot, incident};
+use crate::{
+    core::{Applied, Outcome, Snapshot, incident, over},
+    store::IncidentRecord,
+};
 use pelton_proto::{
     task_id,
     v1::{self, cluster_server::Cluster, pipelines_server::Pipelines},
 };
 use pelton_types::PipelineName;
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
@@ -17,8 +20,9 @@ const DELETE_PATIENCE: Duration = Duration::from_secs(8);
 /// A watcher that is so many changes behind waits; it then sees the newest.
 const WATCH_BACKLOG: usize = 4;
 
+/// Implements the services `Pipelines`, `Cluster` and `Records`. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Admin {
+pub struct Admin {
     pub(super) handle: Handle,
     pub(super) definitions: Arc<Definitions>,
     pub(super) fleet: fleet::Slot,
@@ -26,6 +30,12 @@ pub(super) struct Admin {
     pub(super) stopped: watch::Receiver<bool>,
     /// Whose dead letters are being settled.
     pub(super) settling: Turns,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Admin")
+    }
 }
 
 pub(super) type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -324,22 +334,27 @@ impl Cluster for Admin {
         request: Request<v1::ListTasksRequest>,
     ) -> Result<Response<v1::ListTasksResponse>, Status> {
         let r = request.into_inner();
-        let pipelines = self.handle.fresh().await?.pipelines.into_iter();
+        let Snapshot { pipelines, moves, .. } = self.handle.fresh().await?;
+        let pipelines = pipelines.into_iter();
         let wanted = pipelines.filter(|p| {
             (r.namespace.is_empty() || p.namespace == r.namespace)
                 && (r.pipeline.is_empty() || p.name == r.pipeline)
         });
-        Ok(Response::new(v1::ListTasksResponse { tasks: wanted.flat_map(|p| p.tasks).collect() }))
+        Ok(Response::new(v1::ListTasksResponse { tasks: wanted.flat_map(|p| p.tasks).collect(), moves }))
     }
 
     async fn list_incidents(
         &self,
         request: Request<v1::ListIncidentsRequest>,
     ) -> Result<Response<v1::ListIncidentsResponse>, Status> {
-        let namespace = request.into_inner().namespace;
-        let open = self.handle.fresh().await?.incidents;
-        let wanted = open.iter().filter(|r| namespace.is_empty() || r.namespace == namespace);
-        Ok(Response::new(v1::ListIncidentsResponse { incidents: wanted.map(incident).collect() }))
+        let v1::ListIncidentsRequest { namespace, resolved } = request.into_inner();
+        let now = self.handle.fresh().await?;
+        let within = |r: &&IncidentRecord| namespace.is_empty() || r.namespace == namespace;
+        let mut incidents: Vec<_> = now.incidents.iter().filter(within).map(incident).collect();
+        if resolved {
+            incidents.extend(now.resolved.iter().filter(|(r, _)| within(&r)).map(|(r, at)| over(r, *at)));
+        }
+        Ok(Response::new(v1::ListIncidentsResponse { incidents }))
     }
 
     async fn drain_worker(

@@ -16,7 +16,7 @@ pub fn head(cluster: &Cluster, args: &DevArgs, home: &Home) -> Vec<String> {
     vec![
         format!("queue        {} (Kafka protocol)", cluster.broker.address("bootstrap")),
         format!("coordinator  http://{} (gRPC)", cluster.coordinator.address("grpc")),
-        format!("             http://{}/metrics, /livez, /readyz", cluster.coordinator.address("http")),
+        format!("console      http://{}/", cluster.coordinator.address("http")),
         format!("workers      {}", cluster.workers.shown()),
         format!("data, logs   {} ({kept})", home.path.display()),
     ]

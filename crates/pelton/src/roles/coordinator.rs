@@ -11,9 +11,15 @@ use crate::{
     signals,
 };
 use pelton_config::settings::{CoordinatorSettings, Driver};
-use pelton_coordinator::{Coordinator, CoordinatorError, FileStore, Fleet, Options, metrics};
+use pelton_console::View;
+use pelton_coordinator::{
+    Coordinator, CoordinatorError, FileStore, Fleet, Options,
+    core::{incident, over},
+    metrics,
+};
 use pelton_sdk::BuildContext;
 use pelton_telemetry::{Health, Metrics, Router};
+use pelton_types::Code;
 use serde_json::json;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -65,8 +71,8 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
     metrics::register(coordinator.handle(), &process_metrics)
         .map_err(|e| Failure::unexpected(e.to_string()))?;
     ready.ready();
-    let endpoints =
-        Endpoints::serve(&own.http, &process_metrics, &health, Router::new(), shutdown.clone()).await?;
+    let console = console(&coordinator, own)?;
+    let endpoints = Endpoints::serve(&own.http, &process_metrics, &health, console, shutdown.clone()).await?;
     tracing::info!(grpc, http = endpoints.address, "coordinator is ready");
     if args.child.announce {
         lifeline::announce(&json!({ "grpc": grpc, "http": endpoints.address }));
@@ -101,6 +107,29 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
     served.map_err(failure)
 }
 
+/// The web console on what this coordinator knows.
+fn console(coordinator: &Coordinator, own: &CoordinatorSettings) -> Result<Router, Failure> {
+    let handle = coordinator.handle();
+    let look = move || {
+        let now = handle.snapshot();
+        View {
+            term: now.term,
+            pipelines: now.pipelines.clone(),
+            workers: now.workers.clone(),
+            incidents: now
+                .incidents
+                .iter()
+                .map(incident)
+                .chain(now.resolved.iter().map(|(r, at)| over(r, *at)))
+                .collect(),
+            moves: now.moves.clone(),
+        }
+    };
+    let options = pelton_console::Options::new(&own.path_prefix, &own.console_hosts)
+        .map_err(|why| Failure::bad(format!("coordinator.pathPrefix: {why}")))?;
+    Ok(pelton_console::router(coordinator.admin(), Arc::new(look), &options))
+}
+
 async fn lead(
     own: &CoordinatorSettings,
     connections: Connections,
@@ -112,8 +141,9 @@ async fn lead(
         Failure::bad(format!("cannot create the data directory {}: {e}", own.data_dir.display()))
     })?;
     let file = own.data_dir.join(STORE);
-    let store = FileStore::open(&file)
-        .map_err(|e| Failure::unavailable(format!("cannot open the store {}: {e}", file.display())))?;
+    let store = FileStore::open(&file).map_err(|e| {
+        Failure::unavailable(format!("[{}] cannot open the store {}: {e}", Code::StoreFailed, file.display()))
+    })?;
     let base_dir = args.child.base_dir.clone().unwrap_or_else(|| PathBuf::from("."));
     let around = Surroundings {
         connections,

@@ -7,8 +7,10 @@ use crate::{
     exit::{Exit, Failure},
     output,
 };
-use pelton_proto::v1::{self, DeadLetterAction};
-use serde_json::{Value, json};
+use pelton_proto::{
+    json,
+    v1::{self, DeadLetterAction},
+};
 use std::time::Duration;
 
 /// Replaying a million letters takes its time; the coordinator notices a worker that falls silent.
@@ -33,7 +35,7 @@ pub async fn dlq(command: DlqCommand) -> Result<(), Failure> {
                 )));
             };
             match client.output {
-                Format::Json | Format::Yaml => output::value(&as_json(found), client.output),
+                Format::Json | Format::Yaml => output::value(&json::letter(found), client.output),
                 _ => {
                     output::print(&page(found));
                     Ok(())
@@ -91,7 +93,9 @@ async fn settle(args: DlqSettleArgs, action: DeadLetterAction, what: &str) -> Re
     let answer = client.records.settle_dead_letters(crate::client::within(wanted, SETTLE_TIMEOUT)).await?;
     let settled = answer.into_inner().settled;
     match args.client.output {
-        Format::Json | Format::Yaml => output::value(&json!({ "settled": settled }), args.client.output),
+        Format::Json | Format::Yaml => {
+            output::value(&serde_json::json!({ "settled": settled }), args.client.output)
+        }
         _ => {
             output::print(&format!("{} dead letters of {} {what}", output::count(settled), args.name));
             Ok(())
@@ -101,11 +105,11 @@ async fn settle(args: DlqSettleArgs, action: DeadLetterAction, what: &str) -> Re
 
 fn show_list(letters: &[v1::DeadLetter], format: Format) -> Result<(), Failure> {
     if matches!(format, Format::Json | Format::Yaml) {
-        return output::value(&letters.iter().map(as_json).collect::<Vec<_>>().into(), format);
+        return output::value(&letters.iter().map(json::letter).collect::<Vec<_>>().into(), format);
     }
     let rows = letters.iter().map(|l| {
         vec![
-            id(l),
+            json::letter_id(l),
             text::time(l.timestamp_ms),
             l.source.as_ref().map_or("?".into(), |s| format!("{}[{}]@{}", s.topic, s.index, l.source_offset)),
             l.operator.clone(),
@@ -117,14 +121,10 @@ fn show_list(letters: &[v1::DeadLetter], format: Format) -> Result<(), Failure> 
     Ok(())
 }
 
-fn id(letter: &v1::DeadLetter) -> String {
-    format!("{}:{}", letter.partition.as_ref().map_or(-1, |p| p.index), letter.offset)
-}
-
 fn page(letter: &v1::DeadLetter) -> String {
     let source = letter.source.as_ref();
     let mut lines = vec![
-        format!("letter     {}", id(letter)),
+        format!("letter     {}", json::letter_id(letter)),
         format!("kept in    {}", letter.partition.as_ref().map_or("?", |p| p.topic.as_str())),
         format!(
             "read from  {}",
@@ -141,25 +141,6 @@ fn page(letter: &v1::DeadLetter) -> String {
     }
     lines.push(format!("value      {}", letter.value.as_deref().map_or("null".into(), text::printable)));
     lines.join("\n")
-}
-
-fn as_json(letter: &v1::DeadLetter) -> Value {
-    let text = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| String::from_utf8_lossy(b).into_owned());
-    let headers: Vec<_> =
-        letter.headers.iter().map(|h| json!({ "name": h.name, "value": text(&h.value) })).collect();
-    json!({
-        "letter": id(letter),
-        "topic": letter.partition.as_ref().map(|p| &p.topic),
-        "timestampMs": letter.timestamp_ms,
-        "source": letter.source.as_ref().map(|s| {
-            json!({ "topic": s.topic, "partition": s.index, "offset": letter.source_offset })
-        }),
-        "operator": letter.operator,
-        "cause": letter.cause,
-        "key": text(&letter.key),
-        "headers": headers,
-        "value": text(&letter.value),
-    })
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ async fn list(client: &mut Client, args: &GetArgs) -> Result<Listing, Failure> {
             Ok(Listing::of(&found, json::worker, WORKERS, wide))
         }
         Resource::Incidents => {
-            let request = v1::ListIncidentsRequest { namespace };
+            let request = v1::ListIncidentsRequest { namespace, resolved: false };
             let mut found = client.cluster.list_incidents(ask(request)).await?.into_inner().incidents;
             if let Some(name) = &args.name {
                 found.retain(|i| concerns(&i.subject, name));

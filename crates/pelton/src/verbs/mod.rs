@@ -5,7 +5,7 @@ pub mod describe;
 pub mod dlq;
 pub mod get;
 pub mod health;
-pub mod json;
+pub use pelton_proto::json;
 pub mod logs;
 pub mod operators;
 pub mod pipelines;

@@ -7,8 +7,7 @@ use crate::{
     exit::Failure,
     output, signals,
 };
-use pelton_proto::v1;
-use serde_json::json;
+use pelton_proto::{json, v1};
 
 /// `pelton tap`
 pub async fn tap(args: TapArgs) -> Result<(), Failure> {
@@ -38,15 +37,10 @@ pub async fn tap(args: TapArgs) -> Result<(), Failure> {
 }
 
 fn line(record: &v1::TappedRecord, format: Format) -> String {
-    let partition = record.partition.clone().unwrap_or_default();
-    let text = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| String::from_utf8_lossy(b).into_owned());
     if matches!(format, Format::Json | Format::Yaml) {
-        return json!({
-            "at": record.at, "topic": partition.topic, "partition": partition.index, "offset": record.offset,
-            "timestampMs": record.timestamp_ms, "key": text(&record.key), "value": text(&record.value),
-        })
-        .to_string();
+        return json::tapped(record).to_string();
     }
+    let partition = record.partition.clone().unwrap_or_default();
     let shown = |bytes: &Option<Vec<u8>>| {
         // Control characters of a record must not drive the terminal.
         bytes.as_deref().map_or("null".into(), printable)

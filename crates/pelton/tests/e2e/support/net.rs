@@ -34,11 +34,21 @@ fn answer(mut stream: TcpStream) -> Vec<u8> {
 
 /// Status and body of a GET.
 pub fn get(address: &str, path: &str) -> (u16, String) {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let (status, _, body) = ask(address, &format!("GET {path}"), &[("Host", address)], "");
+    (status, body)
+}
+
+/// Status, head and body of a request.
+pub fn ask(address: &str, line: &str, headers: &[(&str, &str)], body: &str) -> (u16, String, String) {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let request =
+        format!("{line} HTTP/1.1\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}");
     // Both directions stay open: to an HTTP server a half-closed connection is a client that gave up.
     let answer = String::from_utf8_lossy(&answer(send(address, request.as_bytes()))).into_owned();
     let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
-    (status, answer.split_once("\r\n\r\n").map_or_else(String::new, |(_, body)| body.to_owned()))
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    (status, head.to_ascii_lowercase(), body.to_owned())
 }
 
 /// Wait for a status of a path.

@@ -1,7 +1,7 @@
-//! Wire messages as JSON for `-o json`: camelCase names, codes as people write them.
+//! Wire messages as JSON, the same for `-o json` and the HTTP API: camelCase names, codes as people write them.
 
-use pelton_proto::v1;
-use pelton_types::Account;
+use crate::v1;
+use pelton_types::{Account, Code};
 use serde_json::{Value, json};
 
 /// An account.
@@ -76,9 +76,15 @@ pub fn worker(w: &v1::Worker) -> Value {
 /// An incident.
 pub fn incident(i: &v1::Incident) -> Value {
     json!({
-        "code": format!("PLT{:04}", i.code), "message": i.message, "remedy": i.remedy,
+        "code": format!("PLT{:04}", i.code), "title": title(i.code), "message": i.message, "remedy": i.remedy,
         "stopsTask": i.stops_task, "sinceMs": i.since_ms, "subject": i.subject,
+        "resolvedMs": (i.resolved_ms > 0).then_some(i.resolved_ms),
     })
+}
+
+/// What the code stands for; null for one of a newer version.
+fn title(code: u32) -> Option<&'static str> {
+    u16::try_from(code).ok().and_then(Code::from_number).map(Code::title)
 }
 
 /// `namespace/pipeline[stage.gN.tM]`, as logs write it.
@@ -101,4 +107,49 @@ pub fn state(state: i32) -> &'static str {
         v1::TaskState::Failed => "failed",
         v1::TaskState::Completed => "completed",
     }
+}
+
+/// A record seen by a tap. Bytes that are no text lose what is none.
+pub fn tapped(record: &v1::TappedRecord) -> Value {
+    let partition = record.partition.clone().unwrap_or_default();
+    json!({
+        "at": record.at, "topic": partition.topic, "partition": partition.index, "offset": record.offset,
+        "timestampMs": record.timestamp_ms, "key": text(&record.key), "value": text(&record.value),
+    })
+}
+
+/// A dead letter.
+pub fn letter(letter: &v1::DeadLetter) -> Value {
+    let headers: Vec<_> =
+        letter.headers.iter().map(|h| json!({ "name": h.name, "value": text(&h.value) })).collect();
+    json!({
+        "letter": letter_id(letter),
+        "topic": letter.partition.as_ref().map(|p| &p.topic),
+        "timestampMs": letter.timestamp_ms,
+        "source": letter.source.as_ref().map(|s| {
+            json!({ "topic": s.topic, "partition": s.index, "offset": letter.source_offset })
+        }),
+        "operator": letter.operator,
+        "cause": letter.cause,
+        "key": text(&letter.key),
+        "headers": headers,
+        "value": text(&letter.value),
+    })
+}
+
+/// How a dead letter is named: `PARTITION:OFFSET` of where it is kept.
+pub fn letter_id(letter: &v1::DeadLetter) -> String {
+    format!("{}:{}", letter.partition.as_ref().map_or(-1, |p| p.index), letter.offset)
+}
+
+fn text(bytes: &Option<Vec<u8>>) -> Option<String> {
+    bytes.as_ref().map(|b| String::from_utf8_lossy(b).into_owned())
+}
+
+/// A task that went from one worker to another; `epoch` is null while it is on its way.
+pub fn task_move(m: &v1::Move) -> Value {
+    json!({
+        "task": task_name(m.task.as_ref()), "from": m.from, "to": m.to, "epoch": (m.epoch > 0).then_some(m.epoch),
+        "atMs": m.at_ms, "reason": m.reason,
+    })
 }
