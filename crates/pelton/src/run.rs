@@ -71,24 +71,7 @@ pub async fn run(node: &Node, args: RunArgs) -> Result<(), Failure> {
     for document in &definitions.documents {
         local.start(document, &registry, &context).await.map_err(refused)?;
     }
-    let mut idle = args.until_idle.map(IdleTimer::new);
-    loop {
-        local.attend(TICK).await;
-        if local.ended() || !local.failures().is_empty() {
-            break;
-        }
-        if idle.as_mut().is_some_and(|timer| is_idle(timer, &local.snapshots())) {
-            break;
-        }
-        if *shutdown.borrow() {
-            break;
-        }
-    }
-    local.drain(own.drain_timeout);
-    let deadline = Instant::now() + own.drain_timeout + DRAIN_SLACK;
-    while !local.ended() && Instant::now() < deadline {
-        local.attend(TICK).await;
-    }
+    attend(&mut local, args.until_idle, own.drain_timeout, &shutdown).await;
     let (failures, taken) = (local.failures(), local.stepped_down());
     let feeds: Vec<PipelineName> = definitions
         .documents
@@ -115,6 +98,28 @@ pub async fn run(node: &Node, args: RunArgs) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Fenced, why));
     }
     totals.verdict()
+}
+
+/// Until the pipelines have ended, failed or been idle for long enough, or somebody asks for an end; then finish.
+async fn attend(
+    local: &mut Local,
+    until_idle: Option<Duration>,
+    drain_timeout: Duration,
+    shutdown: &tokio::sync::watch::Receiver<bool>,
+) {
+    let mut idle = until_idle.map(IdleTimer::new);
+    loop {
+        local.attend(TICK).await;
+        let done = local.ended() || !local.failures().is_empty() || *shutdown.borrow();
+        if done || idle.as_mut().is_some_and(|timer| is_idle(timer, &local.snapshots())) {
+            break;
+        }
+    }
+    local.drain(drain_timeout);
+    let deadline = Instant::now() + drain_timeout + DRAIN_SLACK;
+    while !local.ended() && Instant::now() < deadline {
+        local.attend(TICK).await;
+    }
 }
 
 fn refused(e: LocalError) -> Failure {

@@ -321,20 +321,7 @@ impl Settings {
                 drain_timeout: duration("worker.drainTimeout"),
                 memory_budget: crate::units::parse_size(&text("worker.memoryBudget")).ok(),
             },
-            broker: BrokerSettings {
-                listen: text("broker.listen"),
-                advertised: some("broker.advertised"),
-                allow_unsecured: text("broker.allowUnsecured") == "true",
-                first_user: some("broker.firstUser"),
-                sasl_mechanisms: text("broker.sasl.mechanisms"),
-                session_lifetime: some("broker.sasl.sessionLifetime")
-                    .and_then(|text| crate::units::parse_duration(&text).ok()),
-                tls_certificate: some("broker.tls.certificate").map(PathBuf::from),
-                tls_key: some("broker.tls.key").map(PathBuf::from),
-                tls_client_ca: some("broker.tls.clientCa").map(PathBuf::from),
-                http: text("broker.http"),
-                data_dir: path("broker.dataDir"),
-            },
+            broker: broker(&values),
             operator: OperatorSettings {
                 coordinator: text("operator.coordinator"),
                 http: text("operator.http"),
@@ -365,6 +352,27 @@ impl Settings {
             values,
             connections,
         }
+    }
+}
+
+/// Of the development queue.
+fn broker(values: &BTreeMap<&'static str, (String, Origin)>) -> BrokerSettings {
+    let text = |name: &str| values.get(name).map(|(value, _)| value.clone()).unwrap_or_default();
+    let some = |name: &str| Some(text(name)).filter(|value| !value.is_empty());
+    let path = |name: &str| PathBuf::from(text(name));
+    BrokerSettings {
+        listen: text("broker.listen"),
+        advertised: some("broker.advertised"),
+        allow_unsecured: text("broker.allowUnsecured") == "true",
+        first_user: some("broker.firstUser"),
+        sasl_mechanisms: text("broker.sasl.mechanisms"),
+        session_lifetime: some("broker.sasl.sessionLifetime")
+            .and_then(|text| crate::units::parse_duration(&text).ok()),
+        tls_certificate: some("broker.tls.certificate").map(PathBuf::from),
+        tls_key: some("broker.tls.key").map(PathBuf::from),
+        tls_client_ca: some("broker.tls.clientCa").map(PathBuf::from),
+        http: text("broker.http"),
+        data_dir: path("broker.dataDir"),
     }
 }
 
