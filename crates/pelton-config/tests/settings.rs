@@ -66,7 +66,7 @@ p.yaml:3:14: `worker.executors`: \"0\" is not a whole number from 1 to 65536
 p.yaml:4:9: `worker.http` must be an address such as `127.0.0.1:7461`, found a list
 p.yaml:5:6: `log` must be a mapping, found the text \"verbose\"
 p.yaml:6:1: unknown key `server`
-  hint: known here: `broker`, `connections`, `coordinator`, `log`, `telemetry` and `worker`
+  hint: known here: `broker`, `connections`, `coordinator`, `log`, `operator`, `telemetry` and `worker`
 PELTON__WORKER__EXECUTOR: there is no setting `WORKER.EXECUTOR`
   hint: did you mean `PELTON__WORKER__EXECUTORS`?
 PELTON__BROKER__LISTEN: \"9092\" is not listeners such as `127.0.0.1:9092,SASL_SSL://0.0.0.0:9093`
