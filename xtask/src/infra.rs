@@ -123,8 +123,12 @@ impl Kafka {
         let watcher =
             watcher.process_group(0).stdin(ended).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         watcher.map_err(|cause| format!("the watcher of Kafka did not start: {cause}"))?;
+        // What builds wrote a moment ago has to reach the disk first: a controller that waits for it takes the broker for
+        // dead, and then no partition has a leader. A longer session helps against the same.
+        shell::run(&mut shell::program("sync"))?;
         let mut up = kafka("kafka-up.sh", port);
         up.env("KAFKA_FRESH", "1").env("KAFKA_HEAP", "512m").env("KAFKA_TLS", &secure);
+        up.env("KAFKA_SESSION_MS", "30000");
         let bootstrap = shell::output(up.stdin(Stdio::null()))?;
         Ok(Done::With(Kafka { bootstrap, secure, _alive: alive }))
     }
