@@ -47,6 +47,10 @@ impl Chance {
         let by_clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
         let seed = given.unwrap_or_else(by_clock);
         println!("PELTON_POWER_SEED={seed}");
+        Self::of(seed, test)
+    }
+
+    fn of(seed: u64, test: u64) -> Self {
         Self(seed.wrapping_mul(2 * test + 1) | 1)
     }
 
@@ -186,6 +190,14 @@ fn with_a_sync_before_each_answer_no_cut_takes_anything_acknowledged() {
 fn with_a_sync_now_and_then_a_cut_takes_only_what_came_after_the_last_one() {
     let mut chance = Chance::new(2);
     (0..4).for_each(|_| cuts_at_every_step(&mut chance, 12));
+}
+
+/// What a cut once took, and recovery took for a change: a block whose last bytes belong to the batch behind, and are zero
+/// there as well.
+#[test]
+fn a_block_that_ends_in_the_next_batch_is_seen_as_what_a_crash_left() {
+    let mut chance = Chance::of(1_795_647_607_301_825_750, 3);
+    (0..4).for_each(|_| cuts_at_every_step(&mut chance, 0));
 }
 
 #[test]

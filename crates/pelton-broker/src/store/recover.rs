@@ -125,7 +125,10 @@ impl Segment {
         let length = usize::try_from(behind.0 - self.size).unwrap_or(usize::MAX);
         let bytes = window.get(&self.file, self.size, length)?;
         let Ok(header) = BatchHeader::parse(bytes) else { return Ok(None) };
-        if has_hole(bytes, self.size) {
+        // Blocks that begin before the batch, or end behind it, are looked at as a whole.
+        let from = self.size / BLOCK as u64 * BLOCK as u64;
+        let to = behind.0.next_multiple_of(BLOCK as u64).min(behind.0 + behind.1 as u64);
+        if has_hole(window.get(&self.file, from, usize::try_from(to - from).unwrap_or(0))?) {
             return Ok(None);
         }
         let last_delta = match following {
@@ -177,10 +180,7 @@ impl Segment {
     }
 }
 
-/// Whether a whole block of the file within `bytes`, which lie at `position`, is zero.
-fn has_hole(bytes: &[u8], position: u64) -> bool {
-    let into_block = usize::try_from(position % BLOCK as u64).unwrap_or(0);
-    let first = (BLOCK - into_block) % BLOCK;
-    let whole = bytes.get(first..).unwrap_or_default();
-    whole.chunks_exact(BLOCK).any(|block| block.iter().all(|byte| *byte == 0))
+/// Whether one of the blocks of the file that `bytes` are is zero; the last one may be cut short by the end of the file.
+fn has_hole(bytes: &[u8]) -> bool {
+    bytes.chunks(BLOCK).any(|block| block.iter().all(|byte| *byte == 0))
 }
