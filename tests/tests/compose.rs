@@ -47,10 +47,14 @@ fn the_compose_file_gives_a_cluster_that_outlives_a_worker_and_leaves_nothing() 
     assert!(load.wait().unwrap().success(), "all records are written");
     until(LIMIT, "the other two take over", || stage.holders().len() == 2).unwrap();
 
-    stage.write("count", COUNT);
-    let mut ids = BTreeSet::new();
+    let (mut ids, mut attempt) = (BTreeSet::new(), 0);
     until(LIMIT, "every record has come out", || {
-        let shown = stage.run("count").output().unwrap();
+        // Each time from the beginning, under a name of its own: what the engine drops of a container's last words is read
+        // again the next time.
+        attempt += 1;
+        let name = format!("count{attempt}");
+        stage.write(&name, COUNT);
+        let shown = stage.run(&name).output().unwrap();
         let lines = String::from_utf8_lossy(&shown.stdout);
         // The account at the end is no record.
         let id = |line: &str| serde_json::from_str::<Value>(line).ok()?["id"].as_u64();
