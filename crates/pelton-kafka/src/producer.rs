@@ -63,8 +63,8 @@ struct Live {
 #[derive(Default)]
 struct SinkState {
     topic: String,
-    /// Pushed since its last successful flush.
-    dirty: bool,
+    /// Records were pushed that no flush has covered: how many flushes had begun when the last of them was.
+    dirty: Option<u64>,
     /// The first record since then that was not stored.
     failed: Option<EndError>,
 }
@@ -243,7 +243,7 @@ impl ProducerState {
     /// After a fatal error: every sink with records in flight hears of it, and a new client takes over.
     fn replace(&mut self, failure: &Failure) {
         tracing::warn!(brokers = self.bootstrap, "the producer is done for and made anew: {}", failure.text);
-        for sink in self.sinks.values_mut().filter(|s| s.dirty) {
+        for sink in self.sinks.values_mut().filter(|s| s.dirty.is_some()) {
             sink.failed.get_or_insert_with(|| {
                 if failure.code == code::CLUSTER_AUTHORIZATION {
                     return errors::delivery(&sink.topic, &self.bootstrap, failure);
@@ -272,7 +272,7 @@ impl ProducerState {
     /// Begin a flush, or join the one under way (it covers everything pushed so far, since it holds pushes back).
     /// `None` when this sink has nothing in flight.
     pub(crate) fn flush(&mut self, sink: u64) -> Option<u64> {
-        if !self.sinks.get(&sink).is_some_and(|s| s.dirty || s.failed.is_some()) {
+        if !self.sinks.get(&sink).is_some_and(|s| s.dirty.is_some() || s.failed.is_some()) {
             return None;
         }
         if !self.is_flushing() {
@@ -290,7 +290,8 @@ impl ProducerState {
             return None;
         }
         let Some(sink) = self.sinks.get_mut(&sink) else { return Some(Ok(())) };
-        sink.dirty = false;
+        // A flush ends before anybody asks, and what is pushed in between is not covered by it.
+        sink.dirty = sink.dirty.filter(|begun| *begun >= number);
         let outcome = sink.failed.take().map_or(Ok(()), Err);
         if outcome.is_ok() {
             self.alive();
@@ -343,7 +344,7 @@ impl ProducerState {
 
     fn mark_dirty(&mut self, sink: u64) {
         if let Some(sink) = self.sinks.get_mut(&sink) {
-            sink.dirty = true;
+            sink.dirty = Some(self.flush.begun);
         }
     }
 }

@@ -7,6 +7,10 @@ use kit::*;
 use pelton_kafka::{KafkaFactory, KafkaOptions};
 use pelton_sdk::{Budget, ConnectorFactory, ErrorKind, Polled};
 use pelton_types::{Code, Partition};
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -580,4 +584,25 @@ fn foreign_commit(bootstrap: &str, group: &str, topic: &str, metadata: &[u8]) {
             (code == 0).then_some(())
         }
     });
+}
+
+#[test]
+fn what_is_pushed_between_the_end_of_a_flush_and_the_question_for_it_is_covered_by_the_next_one() {
+    for cluster in clusters() {
+        let topic = cluster.topic("between", 1);
+        let mut executor = cluster.executor();
+        // Without a flush nothing would go out for a while.
+        let mut sink = executor.sink_with(json!({ "topic": topic, "linger": "5s" }));
+        let of = |name| batch_of(Partition::new("a file", 0), &[(Some("k"), Some(name))]);
+        push_all(&mut *sink, &of("before"));
+        sink.start_flush();
+        // Nothing is taken while it runs.
+        push_all(&mut *sink, &of("between"));
+        until("the first flush", || sink.poll_flush().is_ready().then_some(()));
+        flush(&mut *sink).unwrap();
+        let reader: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", cluster.bootstrap()).create().unwrap();
+        let (_, end) = reader.fetch_watermarks(&topic, 0, Duration::from_secs(30)).unwrap();
+        assert_eq!(end, 2, "stored when the flush says so");
+    }
 }
