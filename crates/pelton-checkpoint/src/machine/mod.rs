@@ -9,6 +9,8 @@
 //!   in the committed metadata (P4, P5).
 //! * Exactly-once keeps a producer only after a clean commit (P7). In any doubt it is discarded, a new one is
 //!   initialised, and what is committed then tells whether the commit in doubt happened.
+//! * A fenced task asks the coordinator. Where none answers it waits for a rival's claim, and looks for one before it
+//!   initialises again.
 //! * At-least-once works on while a cut is flushed and committed. A commit that fails is repeated as it was, and no
 //!   newer one is made before it succeeded. A flush that fails means that outputs below the cut are missing, so the
 //!   task starts again from what was committed, in order.
@@ -30,6 +32,8 @@ use pelton_types::{Code, Incident};
 pub enum Phase {
     /// Asking the coordinator whether the epoch is the newest.
     Confirming,
+    /// Fenced, and the coordinator is silent: reading whether a rival has claimed, before an init would fence it.
+    Looking,
     /// Initialising the producer.
     Initialising,
     /// Reading committed offsets.
@@ -76,6 +80,7 @@ enum Leaving {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Retry {
     Confirm,
+    Look,
     Init,
     Read,
     Commit,
@@ -233,6 +238,7 @@ impl Machine {
         match self.retry.take() {
             None => Vec::new(),
             Some(Retry::Confirm) => self.confirm(),
+            Some(Retry::Look) => self.look(),
             Some(Retry::Init) => self.init(true),
             Some(Retry::Read) => self.read(),
             Some(Retry::Commit) => self.commit(),

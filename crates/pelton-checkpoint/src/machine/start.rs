@@ -32,7 +32,7 @@ impl Machine {
     }
 
     /// At the start, silence means to go on: the claim decides. After a fencing it may mean that a rival holds a
-    /// newer grant, and fencing it back at once would only stop its work (P7).
+    /// newer grant, and fencing it back would only stop its work (P7): time for its claim, and a look, come first.
     pub(super) fn coordinator_silent(&mut self) -> Vec<Action> {
         if self.phase != Phase::Confirming || self.retry.is_some() {
             return Vec::new();
@@ -40,8 +40,13 @@ impl Machine {
         if !self.fenced {
             return self.epoch_confirmed();
         }
-        let next = if self.exactly_once() { Retry::Init } else { Retry::Read };
+        let next = if self.exactly_once() { Retry::Look } else { Retry::Read };
         vec![self.retry_later(next)]
+    }
+
+    pub(super) fn look(&mut self) -> Vec<Action> {
+        self.enter(Phase::Looking);
+        vec![Action::ReadCommitted]
     }
 
     pub(super) fn init(&mut self, throw_away: bool) -> Vec<Action> {
@@ -74,14 +79,17 @@ impl Machine {
 
     pub(super) fn read_failed(&mut self, failure: Failure) -> Vec<Action> {
         match (self.phase, failure) {
+            (Phase::Looking | Phase::Reading, Failure::Stop(incident)) => self.stop(incident),
             (Phase::Reading, Failure::Retry) => vec![self.retry_later(Retry::Read)],
-            (Phase::Reading, Failure::Stop(incident)) => self.stop(incident),
+            (Phase::Looking, Failure::Retry) if self.leaving == Some(Leaving::Asked) => self.release(),
+            // What a rival holds open may keep offsets from being stable: an init ends it.
+            (Phase::Looking, Failure::Retry) => vec![self.retry_later(Retry::Init)],
             _ => Vec::new(),
         }
     }
 
     pub(super) fn read_done(&mut self, seen: &[Committed]) -> Vec<Action> {
-        if self.phase != Phase::Reading {
+        if !matches!(self.phase, Phase::Reading | Phase::Looking) {
             return Vec::new();
         }
         if let Some(missing) = self
@@ -98,10 +106,23 @@ impl Machine {
             return Vec::new();
         };
         match verdict(&own, self.delivery, self.grant.virgin && !self.claimed, seen) {
+            Verdict::StepDown(_) if self.phase == Phase::Looking && breaks(Defect::StaleInit) => {
+                self.init(true)
+            }
             Verdict::StepDown(reason) => self.step_down(reason),
             Verdict::Stop(incident) => self.stop(incident),
+            Verdict::Go { positions, .. } if self.phase == Phase::Looking => self.seen_no_rival(positions),
             Verdict::Go { positions, newest } => self.ours(own, positions, newest),
         }
+    }
+
+    /// Nobody has claimed since. A transaction may be open, so only an init tells what is ours (P3).
+    fn seen_no_rival(&mut self, positions: Positions) -> Vec<Action> {
+        if self.leaving == Some(Leaving::Asked) {
+            self.committed = positions;
+            return self.release();
+        }
+        self.init(true)
     }
 
     /// The task is ours: resume when our claim is there, claim otherwise.
@@ -237,6 +258,8 @@ impl Machine {
             }
             // An answer is on its way that is better waited for, or a doubt that is better resolved.
             Phase::Cutting | Phase::Claiming if self.retry.is_none() => Vec::new(),
+            // An init would fence whoever is to have the task next.
+            Phase::Confirming if self.pending.is_some() && self.exactly_once() => self.look(),
             _ if self.pending.is_some() => Vec::new(),
             _ => self.release(),
         }

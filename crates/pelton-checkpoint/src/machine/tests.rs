@@ -230,11 +230,45 @@ mod exactly_once {
     fn a_fenced_owner_asks_and_looks_before_it_goes_on() {
         let mut machine = committing(Delivery::ExactlyOnce);
         assert_eq!(machine.on(Event::CommitFenced), [Action::DiscardProducer, Action::ConfirmEpoch]);
-        assert!(wait(&machine.on(Event::CoordinatorSilent)) >= Duration::from_secs(5));
-        machine.on(Event::RetryDue);
-        machine.on(Event::InitDone);
+        assert!(wait(&machine.on(Event::CoordinatorSilent)) >= Duration::from_secs(1));
+        assert_eq!(machine.on(Event::RetryDue), [Action::ReadCommitted], "no init: it would fence a rival");
         let next = machine.on(read(&at(0, 0), Some(3)));
         assert_eq!(next, [Action::StepDown { reason: StepDownReason::NewerEpoch }]);
+    }
+
+    #[test]
+    fn a_fenced_owner_without_a_rival_initialises_and_settles_its_doubt() {
+        for answer in [read(&at(0, 0), Some(2)), Event::ReadFailed(Failure::Retry)] {
+            let mut machine = committing(Delivery::ExactlyOnce);
+            machine.on(Event::CommitFenced);
+            machine.on(Event::CoordinatorSilent);
+            machine.on(Event::RetryDue);
+            let next = machine.on(answer);
+            let next = if next == [Action::InitProducer { throw_away: true }] {
+                next
+            } else {
+                wait(&next);
+                machine.on(Event::RetryDue)
+            };
+            assert_eq!(next, [Action::InitProducer { throw_away: true }]);
+            assert_eq!(machine.on(Event::InitDone), [Action::ReadCommitted]);
+            assert_eq!(machine.on(read(&at(5, 3), Some(2))), [Action::ResumeWork]);
+        }
+    }
+
+    #[test]
+    fn a_fenced_task_that_is_asked_back_looks_where_it_stands_and_fences_nobody() {
+        for (found, expected) in [
+            (Some(2), Action::Release { positions: at(5, 3) }),
+            (Some(3), Action::StepDown { reason: StepDownReason::NewerEpoch }),
+        ] {
+            let mut machine = committing(Delivery::ExactlyOnce);
+            machine.on(Event::CommitFenced);
+            machine.on(Event::CoordinatorSilent);
+            assert_eq!(machine.on(Event::Revoked), [Action::ReadCommitted]);
+            assert_eq!(machine.on(Event::Drain), []);
+            assert_eq!(machine.on(read(&at(5, 3), found)), [expected]);
+        }
     }
 
     #[test]
