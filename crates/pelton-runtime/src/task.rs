@@ -423,6 +423,7 @@ impl Task {
         if self.working && now >= self.next_commit {
             self.plan_commit(now);
             self.note_stalls(now);
+            self.forget_fencings(now);
             if self.could_commit() || now >= self.repeat_commit {
                 self.tell(Event::CommitDue);
             }

@@ -286,6 +286,9 @@ fn an_id_that_somebody_else_takes_again_and_again_is_an_incident_and_loses_nothi
     bench.until("the incident", |b| incident(b) == Some(Code::Hijacked));
     bench.until("all is committed", |b| committed(&b.queue, 0) == 70);
     assert_eq!(queue.out().len(), 70, "each once");
+    bench.now += Duration::from_secs(121);
+    queue.fill(1, 10);
+    bench.until("the incident is over", |b| committed(&b.queue, 0) == 80 && incident(b).is_none());
 }
 
 #[test]

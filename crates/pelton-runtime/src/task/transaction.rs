@@ -70,8 +70,13 @@ impl Task {
     /// Fenced, and nobody has claimed the task since: whoever it was is none of ours. Once may be a transaction that
     /// timed out; again and again it is somebody who uses the id.
     pub(super) fn note_fencing(&mut self, now: Instant) {
-        self.fencings.retain(|at| now.saturating_duration_since(*at) < HIJACK_WINDOW);
+        self.forget_fencings(now);
         self.fencings.push(now);
+    }
+
+    /// Those of long ago: whoever it was has left, and the incident is over.
+    pub(super) fn forget_fencings(&mut self, now: Instant) {
+        self.fencings.retain(|at| now.saturating_duration_since(*at) < HIJACK_WINDOW);
     }
 
     /// The incident of an id that somebody else uses.
