@@ -351,6 +351,12 @@ impl Reachability {
         *reported = self.episode;
         Some(failure)
     }
+
+    /// That no broker lets us in, once for each episode; brokers that are merely away are no failure.
+    pub(crate) fn refused(&self, brokers: &str, reported: &mut u64) -> Option<EndError> {
+        let error = unreachable(brokers, self.unreported(reported)?);
+        (error.code != Code::BrokerUnreachable).then_some(error)
+    }
 }
 
 #[cfg(test)]

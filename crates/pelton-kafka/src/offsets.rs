@@ -99,10 +99,7 @@ impl KafkaOffsets {
 
     /// That no broker lets us in, once for each time.
     fn refused(&mut self) -> Option<EndError> {
-        let state = self.consumer.served();
-        let failure = state.reach.unreported(&mut self.reported)?;
-        let error = errors::unreachable(&self.consumer.bootstrap, failure);
-        (error.code != Code::BrokerUnreachable).then_some(error)
+        self.consumer.served().reach.refused(&self.consumer.bootstrap, &mut self.reported)
     }
 
     fn again(&self) -> Instant {

@@ -5,10 +5,10 @@ use crate::{
     errors::{self, code},
     native::{Client, Failure},
 };
-use pelton_sdk::EndError;
+use pelton_sdk::{EndError, Pushed};
 use pelton_types::{Batch, Code, Record};
 use rdkafka_sys as sys;
-use std::{ffi::c_void, ptr};
+use std::{ffi::c_void, ptr, time::Duration};
 
 /// What became of one record.
 pub(crate) enum Produced {
@@ -18,6 +18,21 @@ pub(crate) enum Produced {
     /// Never.
     Rejected(String),
     Failed(EndError),
+}
+
+/// When a full queue is looked at again: the library gives no signal for room.
+pub(crate) const ROOM_AFTER: Duration = Duration::from_millis(1);
+
+impl Produced {
+    /// What a push comes to that took so many records before this.
+    pub(crate) fn pushed(self, taken: usize) -> Result<Pushed, EndError> {
+        match self {
+            Produced::Failed(error) if taken == 0 => Err(error),
+            Produced::Rejected(why) => Ok(Pushed { taken, rejected: Some(why) }),
+            // Asked again for the rest, what failed fails again.
+            Produced::Taken | Produced::Full | Produced::Failed(_) => Ok(Pushed { taken, rejected: None }),
+        }
+    }
 }
 
 /// Hand records from index `from` on to the client, each to `partition` or where its key belongs (-1); `opaque` comes

@@ -24,9 +24,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// When a full queue is looked at again: the library gives no signal for room.
-const ROOM_AFTER: Duration = Duration::from_millis(1);
-
 /// See the module's text.
 pub(crate) struct SharedProducer {
     pub bootstrap: String,
@@ -147,11 +144,6 @@ impl SharedProducer {
     pub(crate) fn look_again(&self, after: Duration) {
         self.alarm.wake_after(after, &self.wake);
     }
-
-    /// Look for room soon.
-    pub(crate) fn await_room(&self) {
-        self.look_again(ROOM_AFTER);
-    }
 }
 
 impl ProducerState {
@@ -228,9 +220,7 @@ impl ProducerState {
 
     /// That no broker lets us in, once for each time.
     pub(crate) fn refused(&self, reported: &mut u64) -> Option<EndError> {
-        let failure = self.reach.unreported(reported)?;
-        let error = errors::unreachable(&self.bootstrap, failure);
-        (error.code != Code::BrokerUnreachable).then_some(error)
+        self.reach.refused(&self.bootstrap, reported)
     }
 
     fn alive(&mut self) {

@@ -2,7 +2,7 @@
 
 use crate::{
     places::{Placement, Places, ReadTopics, TOPIC_AGAIN},
-    produce::Produced,
+    produce::{Produced, ROOM_AFTER},
     producer::SharedProducer,
 };
 use pelton_sdk::{EndError, Pushed, Sink};
@@ -51,14 +51,10 @@ impl Sink for KafkaSink {
         let mut state = self.producer.served();
         state.open_topic(&self.places.topic)?;
         let (taken, stopped) = state.produce(self.number, &self.places.topic, batch, from, partition);
-        match stopped {
-            Produced::Failed(error) if taken == 0 => return Err(error),
-            Produced::Rejected(why) => return Ok(Pushed { taken, rejected: Some(why) }),
-            Produced::Full => self.producer.await_room(),
-            // Asked again for the rest, it fails again.
-            Produced::Taken | Produced::Failed(_) => {}
+        if matches!(stopped, Produced::Full) {
+            self.producer.look_again(ROOM_AFTER);
         }
-        Ok(Pushed { taken, rejected: None })
+        stopped.pushed(taken)
     }
 
     fn start_flush(&mut self) {

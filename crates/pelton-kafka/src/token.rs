@@ -2,6 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use pelton_sdk::{Revealed, Secret, connection::TokenEndpoint};
+use pelton_types::causes;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::Deserialize;
 use std::{
@@ -72,16 +73,16 @@ async fn ask(endpoint: &TokenEndpoint) -> Result<(u16, Vec<u8>), String> {
         .redirect(reqwest::redirect::Policy::none())
         .timeout(WITHIN)
         .build()
-        .map_err(|e| causes(&e))?;
+        .map_err(|e| causes::all(&e))?;
     let (id, secret) = (endpoint.client_id.read()?, endpoint.client_secret.read()?);
     let mut form = vec![("grant_type", "client_credentials")];
     form.extend(endpoint.scope.as_deref().map(|scope| ("scope", scope)));
     let request = client.post(&endpoint.url).basic_auth(id, Some(secret.expose()));
     let request = request.header("content-type", "application/x-www-form-urlencoded").body(encode(&form));
-    let mut response = request.send().await.map_err(|e| causes(&e.without_url()))?;
+    let mut response = request.send().await.map_err(|e| causes::all(&e.without_url()))?;
     let status = response.status().as_u16();
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| causes(&e.without_url()))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| causes::all(&e.without_url()))? {
         body.extend_from_slice(&chunk);
         if body.len() > MOST_BYTES {
             return Err(format!("the answer has more than {MOST_BYTES} bytes"));
@@ -128,17 +129,6 @@ fn trust(endpoint: &TokenEndpoint) -> Result<rustls::ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// An error with what lies behind it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut all = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(cause) = next {
-        all.push(cause.to_string());
-        next = cause.source();
-    }
-    all.join(": ")
 }
 
 /// What the server's answer holds. Pure.

@@ -196,11 +196,11 @@ impl Shared {
 }
 
 impl State {
-    /// The number of a new job; what an earlier one comes to does not matter any more.
-    fn next(&mut self) -> u64 {
+    /// The client for a new job and the job's number; what an earlier one comes to does not matter any more.
+    fn next(&mut self) -> (Option<TransactionalClient>, u64) {
         self.number += 1;
         self.outcome = None;
-        self.number
+        (self.live.take(), self.number)
     }
 }
 
@@ -224,10 +224,7 @@ impl Producer for KafkaProducer {
     }
 
     fn start_init(&mut self, throw_away: bool) {
-        let (old, number) = {
-            let mut state = self.shared.lock();
-            (state.live.take(), state.next())
-        };
+        let (old, number) = self.shared.lock().next();
         let setup = self.setup();
         self.give(Job::Init { old, setup, throw_away, number });
     }
@@ -244,10 +241,7 @@ impl Producer for KafkaProducer {
     }
 
     fn start_commit(&mut self, positions: &[(Partition, Offset)], metadata: &str) {
-        let (live, number) = {
-            let mut state = self.shared.served();
-            (state.live.take(), state.next())
-        };
+        let (live, number) = self.shared.served().next();
         match live {
             Some(live) => self.give(Job::Commit {
                 live,
@@ -274,20 +268,12 @@ impl Producer for KafkaProducer {
     }
 
     fn discard(&mut self) {
-        let live = {
-            let mut state = self.shared.lock();
-            state.next();
-            state.live.take()
-        };
+        let (live, _) = self.shared.lock().next();
         self.give(Job::Drop(live));
     }
 
     fn start_close(&mut self) {
-        let live = {
-            let mut state = self.shared.lock();
-            state.next();
-            state.live.take()
-        };
+        let (live, _) = self.shared.lock().next();
         self.closing = Some(Instant::now());
         self.shared.look_again(thread::CLOSE_WITHIN);
         self.give(Job::Close(live));

@@ -6,14 +6,11 @@ use crate::{
     native::Failure,
     options::Compression,
     places::{Placement, Places, TOPIC_AGAIN},
-    produce::{self, Produced},
+    produce::{self, Produced, ROOM_AFTER},
 };
 use pelton_sdk::{EndError, Pushed, Sink};
 use pelton_types::Batch;
-use std::{ptr, sync::Arc, task::Poll, time::Duration};
-
-/// When a full queue is looked at again: the library gives no signal for room.
-const ROOM_AFTER: Duration = Duration::from_millis(1);
+use std::{ptr, sync::Arc, task::Poll};
 
 /// See the module's text.
 pub(super) struct TransactionalSink {
@@ -61,25 +58,17 @@ impl Sink for TransactionalSink {
             consumer.warm(&[self.places.topic.as_str().into()]);
         }
         let reported = &mut self.reported;
-        let place = self.places.of(batch, || {
-            let state = consumer.served();
-            let error = errors::unreachable(&consumer.bootstrap, state.reach.unreported(reported)?);
-            (error.code != pelton_types::Code::BrokerUnreachable).then_some(error)
-        })?;
-        let Placement::To(partition) = place else {
+        let refused = || consumer.served().reach.refused(&consumer.bootstrap, reported);
+        let Placement::To(partition) = self.places.of(batch, refused)? else {
             self.shared.look_again(TOPIC_AGAIN);
             return Ok(Pushed::default());
         };
         let mut state = self.shared.served();
         let (taken, stopped) = self.produce(&mut state, batch, from, partition);
-        match stopped {
-            Produced::Failed(error) if taken == 0 => return Err(error),
-            Produced::Rejected(why) => return Ok(Pushed { taken, rejected: Some(why) }),
-            Produced::Full => self.shared.look_again(ROOM_AFTER),
-            // Asked again for the rest, it fails again.
-            Produced::Taken | Produced::Failed(_) => {}
+        if matches!(stopped, Produced::Full) {
+            self.shared.look_again(ROOM_AFTER);
         }
-        Ok(Pushed { taken, rejected: None })
+        stopped.pushed(taken)
     }
 
     fn start_flush(&mut self) {}

@@ -3,23 +3,10 @@
 use super::*;
 use pelton_sdk::{EndError, Offsets, Producer, Sink};
 use pelton_types::Partition;
-use std::task::Poll;
 
 pub fn init(producer: &mut dyn Producer, throw_away: bool) -> Result<(), EndError> {
     producer.start_init(throw_away);
     until("the init", || ready(producer.poll_init()))
-}
-
-pub fn commit(producer: &mut dyn Producer, topic: &str, at: i64, text: &str) -> Result<bool, EndError> {
-    producer.start_commit(&[(Partition::new(topic, 0), at)], text);
-    until("the commit", || ready(producer.poll_commit()))
-}
-
-pub fn ready<T>(poll: Poll<T>) -> Option<T> {
-    match poll {
-        Poll::Ready(done) => Some(done),
-        Poll::Pending => None,
-    }
 }
 
 pub fn close(producer: &mut dyn Producer) {
@@ -57,7 +44,8 @@ impl Holder {
     }
 
     pub fn commit(&mut self, at: i64, text: &str) -> Result<bool, EndError> {
-        commit(&mut *self.producer, &self.input, at, text)
+        self.producer.start_commit(&[(Partition::new(self.input.as_str(), 0), at)], text);
+        until("the commit", || ready(self.producer.poll_commit()))
     }
 
     pub fn committed(&mut self) -> (Option<i64>, Option<String>) {

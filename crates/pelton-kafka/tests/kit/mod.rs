@@ -210,6 +210,14 @@ pub fn at(topic: &str, partitions: impl IntoIterator<Item = i32>, offset: i64) -
 
 pub const BUDGET: Budget = Budget { records: 1_000, bytes: 1 << 20 };
 
+/// For [`until`].
+pub fn ready<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
+
 /// Step until `done` says so, sleeping like an executor: until woken, or a little while.
 pub fn until<T>(what: &str, mut step: impl FnMut() -> Option<T>) -> T {
     let since = Instant::now();
@@ -297,10 +305,7 @@ pub fn push_all(sink: &mut dyn Sink, batch: &Batch) {
 
 pub fn flush(sink: &mut dyn Sink) -> Result<(), EndError> {
     sink.start_flush();
-    until("a flush", || match sink.poll_flush() {
-        Poll::Ready(outcome) => Some(outcome),
-        Poll::Pending => None,
-    })
+    until("a flush", || ready(sink.poll_flush()))
 }
 
 /// Write `count` records into one partition of a topic.
@@ -318,18 +323,12 @@ pub fn fill(executor: &mut Executor, topic: &str, partitions: u32, count: usize)
 
 pub fn committed(offsets: &mut dyn Offsets, partitions: &[Partition]) -> Result<Vec<Committed>, EndError> {
     offsets.start_read(partitions);
-    until("committed offsets", || match offsets.poll_read() {
-        Poll::Ready(all) => Some(all),
-        Poll::Pending => None,
-    })
+    until("committed offsets", || ready(offsets.poll_read()))
 }
 
 pub fn commit(offsets: &mut dyn Offsets, positions: &[(Partition, i64)], text: &str) -> Result<(), EndError> {
     offsets.start_commit(positions, text);
-    until("a commit", || match offsets.poll_commit() {
-        Poll::Ready(outcome) => Some(outcome),
-        Poll::Pending => None,
-    })
+    until("a commit", || ready(offsets.poll_commit()))
 }
 
 /// The secured listeners of a real Apache Kafka: `tests/infra/kafka/README.md` says what there is.
