@@ -17,6 +17,7 @@ use bollard::{
     query_parameters as query,
 };
 use futures_util::{StreamExt, TryStreamExt};
+use pelton_types::causes;
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
@@ -92,16 +93,13 @@ pub enum EngineError {
 fn said(error: &Error) -> String {
     match error {
         Error::DockerResponseServerError { message, .. } => message.clone(),
-        other => {
-            let mut text = other.to_string();
-            let mut cause = std::error::Error::source(other);
-            while let Some(inner) = cause {
-                text = format!("{text}: {inner}");
-                cause = inner.source();
-            }
-            text
-        }
+        other => causes::all(other),
     }
+}
+
+/// As `docker ps` shows ids.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }
 
 /// An engine, and what it makes workers from.
@@ -243,7 +241,7 @@ impl Engine {
     /// # Errors
     /// When the engine refuses; marked or not, it is seen as it is at the next look.
     pub async fn retire(&self, id: &str, slot: usize) -> Result<(), EngineError> {
-        let name = format!("{}{LEAVING}{}", self.spec.name(slot), id.get(..12).unwrap_or(id));
+        let name = format!("{}{LEAVING}{}", self.spec.name(slot), short(id));
         self.docker.rename_container(id, query::RenameContainerOptions { name }).await?;
         let signal = query::KillContainerOptions { signal: "SIGTERM".into() };
         unless_gone(self.docker.kill_container(id, Some(signal)).await)

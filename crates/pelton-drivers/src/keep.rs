@@ -1,7 +1,7 @@
 //! The loop: look at the engine, decide, act.
 
 use crate::{
-    docker::{Engine, EngineError},
+    docker::{Engine, EngineError, short},
     plan::{Action, Memory, Seen, State, Wanted},
 };
 use futures_util::future::join_all;
@@ -129,9 +129,4 @@ async fn act(engine: &Engine, action: &Action) -> Result<(), EngineError> {
             engine.remove(id).await
         }
     }
-}
-
-/// As `docker ps` shows ids.
-fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`ids`]: names of pipelines, tasks and partitions, and the counters that order grants;
 //! * [`batch`]: records as spans of shared buffers;
+//! * [`causes`]: errors in words;
 //! * [`fields`]: where members of records stand, found once for several operators;
 //! * [`account`]: where every record went;
 //! * [`schema`]: what records look like;
@@ -10,6 +11,7 @@
 
 pub mod account;
 pub mod batch;
+pub mod causes;
 pub mod fields;
 pub mod ids;
 pub mod incident;

@@ -107,7 +107,7 @@ impl RecordSchema {
         for name in self.fields.keys().chain(other.fields.keys()) {
             let field = match (self.fields.get(name), other.fields.get(name)) {
                 (Some(one), Some(two)) => one.union(two),
-                _ => Field { kind: FieldKind::Any, optional: true },
+                _ => Field::unknown(),
             };
             fields.insert(name.clone(), field);
         }
@@ -119,6 +119,11 @@ impl Field {
     /// A field that must be there.
     pub fn required(kind: FieldKind) -> Self {
         Self { kind, optional: false }
+    }
+
+    /// A field of which nothing is known.
+    pub fn unknown() -> Self {
+        Self { kind: FieldKind::Any, optional: true }
     }
 
     /// A field that is one of the two.

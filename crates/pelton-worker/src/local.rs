@@ -13,9 +13,6 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Tasks of a pipeline that says nothing of them, under exactly-once; as under a coordinator.
-const MOST_TASKS: usize = 8;
-
 /// What could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
@@ -61,7 +58,7 @@ impl Local {
         let most = match document.spec.delivery {
             Delivery::AtLeastOnce => self.host.executors(),
             // The map from shards to tasks must not hang on the machine: each task's producer fences its predecessor.
-            Delivery::ExactlyOnce => MOST_TASKS,
+            Delivery::ExactlyOnce => pelton_config::DEFAULT_TASKS as usize,
         };
         let tasks = document.spec.tasks.map_or(most, |n| n as usize).clamp(1, count);
         let epoch = epoch(SystemTime::now());

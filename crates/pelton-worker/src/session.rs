@@ -11,7 +11,7 @@ use pelton_runtime::{
 };
 use pelton_sdk::{BoxFuture, BuildContext, Registry};
 use pelton_telemetry::RecentLines;
-use pelton_types::{Code, Epoch, Incident, TaskId};
+use pelton_types::{Code, Epoch, Incident, TaskId, causes};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
@@ -131,7 +131,7 @@ impl Worker {
             let dialled = (self.dial)();
             let end = match self.meanwhile(dialled, &mut shutdown).await {
                 Some(Ok(channel)) => self.session(channel, &mut shutdown).await,
-                Some(Err(e)) => End::Lost(format!("cannot connect: {}", root_cause(&e))),
+                Some(Err(e)) => End::Lost(format!("cannot connect: {}", causes::innermost(&e))),
                 None => End::Drained,
             };
             self.options.attached.send_replace(false);
@@ -497,15 +497,6 @@ fn wrap(kind: ReportKind) -> v1::WorkerReport {
 fn assigned(grant: &v1::Grant) -> AssignedPartitions {
     let of = |s: &v1::AssignedSource| (s.source.clone(), s.partitions.iter().map(Into::into).collect());
     AssignedPartitions { sources: grant.sources.iter().map(of).collect(), tasks: grant.tasks }
-}
-
-/// The innermost reason of a transport error: the outer ones say "transport error".
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use operator::Enrich;
 use options::EnrichOptions;
 use pelton_sdk::{
     BuildContext, Operator, OperatorFactory, OperatorShape, OptionError,
-    types::schema::{Field, FieldKind, RecordSchema},
+    types::schema::{Field, RecordSchema},
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl OperatorFactory for EnrichFactory {
     fn check(&self, options: &Value, context: &BuildContext) -> Result<OperatorShape, Vec<OptionError>> {
         let plan = options::check(options)?;
         // An answer may be any JSON; all else stays what it is.
-        let answer = Field { kind: FieldKind::Any, optional: true };
+        let answer = Field::unknown();
         let input = context.input.as_deref().cloned().unwrap_or_else(RecordSchema::of_unknown);
         let output = input.with(&plan.into.names(), answer);
         Ok(OperatorShape { output: Some(Arc::new(output)), ..OperatorShape::default() })

@@ -5,7 +5,7 @@ use crate::{
     options::{OnError, Plan},
 };
 use pelton_sdk::{
-    Background, BuildContext, Calls, Collector, Operator, Reorder, Ticket, Wake,
+    Background, BuildContext, Calls, Collector, Operator, Reorder, Ticket, Verdicts, Wake,
     member::{Path, set_at},
     types::{Batch, Offset, Partition},
 };
@@ -71,6 +71,7 @@ pub(crate) struct Enrich {
     cache: Option<Cache<Arc<Request>, Kept>>,
     answers: Receiver<Answer>,
     answer: Sender<Answer>,
+    verdicts: Verdicts,
     /// Calls end when this is dropped.
     alive: watch::Sender<()>,
 }
@@ -94,6 +95,7 @@ impl Enrich {
             equal: HashMap::new(),
             answers,
             answer,
+            verdicts: Verdicts::default(),
             alive: watch::channel(()).0,
         }
     }
@@ -202,7 +204,7 @@ impl Enrich {
         let Some(number) = run.first().map(|item| item.batch) else { return };
         let Some(mut held) = self.batches.remove(&number) else { return };
         let mut done = held.batch.subset(run.iter().map(|item| item.index));
-        let mut failed = vec![false; done.len()];
+        self.verdicts.begin();
         for (place, item) in run.iter().enumerate() {
             let written = match (item.found.as_ref(), self.plan.on_error) {
                 (Some(Ok(text)), _) => write(&mut done, place, &self.plan.into, text),
@@ -210,14 +212,9 @@ impl Enrich {
                 (Some(Err(cause)), OnError::Fail) => Err(cause.to_string()),
                 (None, _) => Err("the record was not looked up".into()),
             };
-            if let Err(cause) = written {
-                out.fail(&mut done, place, cause);
-                failed[place] = true;
-            }
+            self.verdicts.note(written.map(|()| true));
         }
-        let mut failed = failed.into_iter();
-        done.records.retain(|_| failed.next() != Some(true));
-        out.emit(done);
+        self.verdicts.settle(done, out);
         held.left -= run.len();
         if held.left > 0 {
             self.batches.insert(number, held);

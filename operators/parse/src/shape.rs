@@ -139,7 +139,7 @@ fn merged(sets: Sets, before: Option<&RecordSchema>) -> RecordSchema {
             *field = field.union(&Field::required(FieldKind::String));
         }
     }
-    let anything = Field { kind: FieldKind::Any, optional: true };
+    let anything = Field::unknown();
     for (name, field) in sets.fields {
         // Where the line lacks it, the record keeps what it had under this name.
         let field = if sets.missing.contains(&name) {

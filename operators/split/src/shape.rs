@@ -5,7 +5,7 @@ use pelton_sdk::types::schema::{Field, FieldKind, RecordSchema};
 
 /// Given what is known of the records before; `None`: nothing.
 pub(crate) fn output(settings: &Settings, input: Option<&RecordSchema>) -> Option<RecordSchema> {
-    let anything = Field { kind: FieldKind::Any, optional: true };
+    let anything = Field::unknown();
     let known = |path: &pelton_expr::Path| input?.at(&path.names()?).cloned();
     let element = match &settings.source {
         // A schema is of objects, and here the record is an array.
@@ -25,8 +25,7 @@ pub(crate) fn output(settings: &Settings, input: Option<&RecordSchema>) -> Optio
         Some(name) => {
             let made = kept.fold(RecordSchema::default(), |made, (kept, field)| made.with(&[kept], field));
             // An element is there, though it may be null.
-            let nullable = element.optional;
-            Some(made.with(&[name.as_str()], Field { kind: element.kind, optional: nullable }))
+            Some(made.with(&[name.as_str()], element))
         }
         None => {
             // A record that is null has no fields.
@@ -86,7 +85,7 @@ mod tests {
     #[test]
     fn what_may_be_missing_leaves_the_field_of_the_element() {
         let made = of(json!({ "field": ".items", "keep": [".n"] })).unwrap();
-        assert_eq!(made.at(&["n"]), Some(&Field { kind: FieldKind::Any, optional: true }));
+        assert_eq!(made.at(&["n"]), Some(&Field::unknown()));
     }
 
     #[test]
