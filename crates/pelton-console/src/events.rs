@@ -150,9 +150,8 @@ fn pipeline(p: &v1::Pipeline, at: u64) -> Value {
     let mut lags: BTreeMap<&str, Option<i64>> = BTreeMap::new();
     for of in p.tasks.iter().filter_map(|t| t.status.as_ref()).flat_map(|s| &s.partitions) {
         let Some(partition) = &of.partition else { continue };
-        let known = (of.end >= 0 && of.position >= 0).then(|| (of.end - of.position).max(0));
         let sum = lags.entry(&partition.topic).or_insert(Some(0));
-        *sum = sum.zip(known).map(|(sum, lag)| sum + lag);
+        *sum = sum.zip(lag(of)).map(|(sum, lag)| sum + lag);
     }
     // The definition is asked for once a revision; tasks are shown in short.
     let mut shown =
@@ -163,20 +162,22 @@ fn pipeline(p: &v1::Pipeline, at: u64) -> Value {
     shown
 }
 
+/// Records that wait in a partition, while both its end and where it is read are known.
+fn lag(of: &v1::PartitionStatus) -> Option<i64> {
+    (of.end >= 0 && of.position >= 0).then(|| (of.end - of.position).max(0))
+}
+
 /// A row of a table: there may be a thousand.
 fn task(task: &v1::Task) -> Value {
     let none = v1::TaskStatus::default();
     let status = task.status.as_ref().unwrap_or(&none);
-    let lag = status
-        .partitions
-        .iter()
-        .map(|p| (p.end >= 0 && p.position >= 0).then(|| (p.end - p.position).max(0)));
+    let lag = status.partitions.iter().map(lag);
     let account = status.account.unwrap_or_default();
     json!({
         "task": json::task_name(status.task.as_ref()), "worker": task.worker_id, "state": json::state(status.state),
         "epoch": status.epoch, "revision": task.revision, "lag": lag.sum::<Option<i64>>(), "in": account.records_in,
         "out": account.records_out, "dead": account.dead_lettered, "commits": status.commits,
         "busy": (status.busy_ratio * 100.0).round(), "blocked": status.backpressured_ratio > 0.0,
-        "incident": status.incident.as_ref().map(|i| json!({ "code": format!("PLT{:04}", i.code), "message": i.message })),
+        "incident": status.incident.as_ref().map(|i| json!({ "code": i.code_name(), "message": i.message })),
     })
 }

@@ -46,7 +46,7 @@ pub struct View {
 }
 
 /// Gives the newest [`View`]; called about once a second for each open page, so it must be cheap.
-pub type Look = Arc<dyn Fn() -> View + Send + Sync>;
+pub type Look = Arc<dyn Fn() -> Arc<View> + Send + Sync>;
 
 /// How the console is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

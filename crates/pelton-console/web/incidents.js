@@ -18,7 +18,7 @@ export function incidentList() {
       if (!entry) {
         const when = h('span', { class: 'when', title: time(i.sinceMs) });
         const state = i.resolvedMs ? 'resolved' : i.stopsTask ? 'stopped' : 'retrying';
-        entry = { when, incident: i, item: h('li', { class: i.resolvedMs ? 'resolved' : '' },
+        entry = { when, item: h('li', { class: i.resolvedMs ? 'resolved' : '' },
           h('div', { class: 'line' },
             h('a', { href: `#/incidents/${i.code}`, 'data-entry': true, class: 'code' }, i.code),
             h('strong', {}, i.title ?? ''), pill(state), when),
@@ -27,8 +27,8 @@ export function incidentList() {
           i.remedy && h('p', { class: 'remedy' }, i.remedy)) };
         known.set(key, entry);
       }
-      const past = i.resolvedMs ? `open ${time(i.sinceMs)} to ${time(i.resolvedMs)}` : `since ${ago(i.sinceMs)}`;
-      say(entry.when, past.replace('since', 'opened'));
+      const past = i.resolvedMs ? `open ${time(i.sinceMs)} to ${time(i.resolvedMs)}` : `opened ${ago(i.sinceMs)}`;
+      say(entry.when, past);
       return entry.item;
     });
     for (const key of gone) {

@@ -80,5 +80,5 @@ export function letters(path, configured) {
     tools.hidden = true;
     none.textContent = 'This pipeline keeps no dead letters: without `onError.deadLetter` a record that cannot be processed stops its task.';
   }
-  return { element, close: () => {} };
+  return { element };
 }

@@ -1,6 +1,9 @@
 //! The custom resource `Pipeline`, from the schema of definition files.
 
-use crate::structural::{RULES, structural};
+use crate::{
+    resource::MOST_INCIDENTS,
+    structural::{RULES, structural},
+};
 use serde_json::{Value, json};
 
 /// Group of the resource.
@@ -137,7 +140,7 @@ fn status() -> Value {
             "lag": number("Records between what is read and the ends of the partitions; absent when not known."),
             "incidents": {
                 "description": "Open incidents, the oldest first; at most ten.",
-                "type": "array", "maxItems": 10,
+                "type": "array", "maxItems": MOST_INCIDENTS,
                 "items": {
                     "type": "object", "required": ["code", "message"],
                     "properties": {

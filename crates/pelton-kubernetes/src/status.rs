@@ -97,7 +97,7 @@ fn running(pipeline: &v1::Pipeline, revision: u64) -> u32 {
 
 fn open_incident(incident: &v1::Incident) -> OpenIncident {
     OpenIncident {
-        code: format!("PLT{:04}", incident.code),
+        code: incident.code_name(),
         subject: incident.subject.clone(),
         message: incident.message.clone(),
         remedy: incident.remedy.clone(),

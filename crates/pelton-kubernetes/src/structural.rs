@@ -38,7 +38,7 @@ struct Converter<'a> {
 
 impl Converter<'_> {
     fn place(&mut self, schema: &Value) -> Value {
-        let Some(schema) = schema.as_object() else { return anything(None) };
+        let Some(schema) = schema.as_object() else { return anything() };
         if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
             return self.followed(target, schema);
         }
@@ -55,11 +55,11 @@ impl Converter<'_> {
 
     fn followed(&mut self, target: &str, around: &Map<String, Value>) -> Value {
         if self.open.iter().any(|open| open == target) {
-            return described(anything(None), around);
+            return described(anything(), around);
         }
         let Some(found) = target.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer)).cloned()
         else {
-            return described(anything(None), around);
+            return described(anything(), around);
         };
         self.open.push(target.to_owned());
         let out = self.place(&found);
@@ -89,13 +89,13 @@ impl Converter<'_> {
                 let out = self.place(only);
                 with_null(out, nullable)
             }
-            _ => anything(None),
+            _ => anything(),
         }
     }
 
     fn plain(&mut self, schema: &Map<String, Value>) -> Value {
         let (kind, nullable) = kind(schema);
-        let Some(kind) = kind else { return anything(None) };
+        let Some(kind) = kind else { return anything() };
         let mut out = Map::from_iter([("type".to_owned(), json!(kind))]);
         out.extend(KEPT.iter().filter_map(|key| Some(((*key).to_owned(), schema.get(*key)?.clone()))));
         for (limit, excluded) in [("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")] {
@@ -109,7 +109,7 @@ impl Converter<'_> {
         }
         match kind {
             "array" => {
-                let items = schema.get("items").map_or_else(|| anything(None), |items| self.place(items));
+                let items = schema.get("items").map_or_else(anything, |items| self.place(items));
                 out.insert("items".into(), items);
             }
             "object" => self.members(schema, &mut out),
@@ -143,12 +143,8 @@ impl Converter<'_> {
 }
 
 /// Any value.
-fn anything(description: Option<&str>) -> Value {
-    let mut out = json!({ ANYTHING: true });
-    if let Some(description) = description {
-        out["description"] = description.into();
-    }
-    out
+fn anything() -> Value {
+    json!({ ANYTHING: true })
 }
 
 /// What stands beside a schema: its description, default and first example, as text.

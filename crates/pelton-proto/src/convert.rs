@@ -101,11 +101,27 @@ impl From<&Incident> for v1::Incident {
     }
 }
 
+impl v1::Incident {
+    /// The code as people write it, `PLT0101`; also that of a newer version.
+    pub fn code_name(&self) -> String {
+        format!("PLT{:04}", self.code)
+    }
+
+    /// What the code stands for; `None` for one of a newer version.
+    pub fn title(&self) -> Option<&'static str> {
+        self.known_code().map(Code::title)
+    }
+
+    fn known_code(&self) -> Option<Code> {
+        u16::try_from(self.code).ok().and_then(Code::from_number)
+    }
+}
+
 impl From<&v1::Incident> for Incident {
     fn from(i: &v1::Incident) -> Self {
         Incident {
             // A code of a newer version reads as the most general one.
-            code: u16::try_from(i.code).ok().and_then(Code::from_number).unwrap_or(Code::BadPipeline),
+            code: i.known_code().unwrap_or(Code::BadPipeline),
             message: i.message.clone(),
             remedy: i.remedy.clone(),
             stops_task: i.stops_task,

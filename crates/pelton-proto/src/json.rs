@@ -1,7 +1,7 @@
 //! Wire messages as JSON, the same for `-o json` and the HTTP API: camelCase names, codes as people write them.
 
 use crate::v1;
-use pelton_types::{Account, Code};
+use pelton_types::Account;
 use serde_json::{Value, json};
 
 /// An account.
@@ -76,15 +76,10 @@ pub fn worker(w: &v1::Worker) -> Value {
 /// An incident.
 pub fn incident(i: &v1::Incident) -> Value {
     json!({
-        "code": format!("PLT{:04}", i.code), "title": title(i.code), "message": i.message, "remedy": i.remedy,
+        "code": i.code_name(), "title": i.title(), "message": i.message, "remedy": i.remedy,
         "stopsTask": i.stops_task, "sinceMs": i.since_ms, "subject": i.subject,
         "resolvedMs": (i.resolved_ms > 0).then_some(i.resolved_ms),
     })
-}
-
-/// What the code stands for; null for one of a newer version.
-fn title(code: u32) -> Option<&'static str> {
-    u16::try_from(code).ok().and_then(Code::from_number).map(Code::title)
 }
 
 /// `namespace/pipeline[stage.gN.tM]`, as logs write it.
