@@ -6,8 +6,8 @@
 //! commit beside the new tasks.
 
 use crate::{
-    Committed, Positions, Stamp,
-    verdict::{foreign, not_ours},
+    Committed, Delivery, Positions, Stamp,
+    verdict::{foreign, stamp_of},
 };
 use pelton_types::{Code, Generation, Incident, TaskId};
 
@@ -35,16 +35,9 @@ pub fn retirement(task: &TaskId, next: Generation, seen: &[Committed]) -> Retire
     };
     let mut stamps = Vec::with_capacity(seen.len());
     for entry in seen {
-        let Some(text) = entry.metadata.as_deref().filter(|text| !text.is_empty()) else { continue };
-        match Stamp::parse(text) {
-            Ok(stamp) if stamp.uuid == own.uuid => stamps.push((entry, stamp)),
-            Ok(stamp) => return Retirement::Refused(not_ours(&entry.partition, &stamp, &own)),
-            Err(error) => {
-                return Retirement::Refused(foreign(format!(
-                    "{}: the metadata of the committed offset: {error}",
-                    entry.partition
-                )));
-            }
+        match stamp_of(&own, Delivery::ExactlyOnce, entry) {
+            Ok(stamp) => stamps.extend(stamp.map(|stamp| (entry, stamp))),
+            Err(incident) => return Retirement::Refused(incident),
         }
     }
     let is_retired = |stamp: &Stamp| stamp.generation == next && stamp.epoch == 0;

@@ -76,7 +76,11 @@ pub fn verdict(own: &Stamp, delivery: Delivery, virgin: bool, seen: &[Committed]
 }
 
 /// The stamp of one partition, `None` when nothing is there.
-fn stamp_of(own: &Stamp, delivery: Delivery, entry: &Committed) -> Result<Option<Stamp>, Incident> {
+pub(crate) fn stamp_of(
+    own: &Stamp,
+    delivery: Delivery,
+    entry: &Committed,
+) -> Result<Option<Stamp>, Incident> {
     let partition = &entry.partition;
     let Some(text) = entry.metadata.as_deref().filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -132,7 +136,7 @@ fn agree(a: &Stamp, b: &Stamp) -> bool {
 }
 
 /// Another pipeline object committed the offset.
-pub(crate) fn not_ours(partition: &Partition, stamp: &Stamp, own: &Stamp) -> Incident {
+fn not_ours(partition: &Partition, stamp: &Stamp, own: &Stamp) -> Incident {
     foreign(format!(
         "{partition}: the offset was committed by pipeline object {}, this one is {}",
         stamp.uuid, own.uuid

@@ -13,6 +13,9 @@ use std::{
 pub const API_VERSION: &str = "pelton.dev/v1";
 /// Namespace of a document that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
+/// Tasks of a stage unless the definition says otherwise: enough for a laptop and a small cluster, and each costs a
+/// client or two.
+pub const DEFAULT_TASKS: u32 = 8;
 /// `commitInterval` of a pipeline that gives none.
 pub const DEFAULT_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// The connector whose ends are Kafka topics.

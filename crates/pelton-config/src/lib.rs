@@ -30,8 +30,9 @@ pub mod tests;
 mod yaml;
 
 pub use document::{
-    API_VERSION, DECODE, DEFAULT_COMMIT_INTERVAL, DEFAULT_NAMESPACE, Delivery, Document, ENCODE, EndDef,
-    Input, KAFKA, Kind, Metadata, OnError, OperatorDef, PipelineSpec, SinkDef, SourceDef, Topics,
+    API_VERSION, DECODE, DEFAULT_COMMIT_INTERVAL, DEFAULT_NAMESPACE, DEFAULT_TASKS, Delivery, Document,
+    ENCODE, EndDef, Input, KAFKA, Kind, Metadata, OnError, OperatorDef, PipelineSpec, SinkDef, SourceDef,
+    Topics,
 };
 pub use json::{diff, from_json, to_json};
 pub use problem::{Place, Problem, Report};

@@ -30,7 +30,7 @@ use pelton_proto::{
     },
 };
 use pelton_sdk::{BuildContext, Registry};
-use pelton_types::Code;
+use pelton_types::{Code, causes};
 use std::{fmt, future::Future, io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -247,7 +247,7 @@ impl Coordinator {
             () = &mut shutdown => None,
             ended = &mut running => Some(ended),
             served = &mut server => {
-                let why = served.err().map_or("the listener ended".to_owned(), |e| full_text(&e));
+                let why = served.err().map_or("the listener ended".to_owned(), |e| causes::all(&e));
                 running.abort();
                 return Err(CoordinatorError::Server(why));
             }
@@ -265,16 +265,6 @@ impl Coordinator {
 
 /// How long calls in progress may take to finish at the end.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
-
-fn full_text(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut cause = e.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
-}
 
 /// The services with their limits.
 async fn services(admin: Admin) -> Result<link::Services, String> {

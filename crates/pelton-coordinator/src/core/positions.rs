@@ -65,7 +65,7 @@ impl Core {
         let task = task.ok_or_else(|| Refusal::Conflict(format!("{name} has no tasks")))?;
         let sources =
             sources.into_iter().map(|(source, partitions)| v1::AssignedSource { source, partitions });
-        let definition = newest_definition(name, pipeline)?;
+        let definition = self.definition(name, pipeline.record.revision)?;
         Ok(Everything { task, revision: pipeline.record.revision, definition, sources: sources.collect() })
     }
 
@@ -133,7 +133,8 @@ impl Core {
         Ok(())
     }
 
-    /// Take the tasks of these partitions, to set where they go on. [`Core::positions_set`] gives them back.
+    /// Take the tasks of these partitions, to set where they go on; without any, take all tasks as they stand.
+    /// [`Core::positions_set`] gives them back.
     ///
     /// # Errors
     /// When the pipeline runs, a worker may still hold one of the tasks, or a partition is none of its own.
@@ -151,7 +152,8 @@ impl Core {
                 name.name
             )));
         }
-        let mut settings = settings(name, pipeline, positions)?;
+        let definition = self.definition(name, pipeline.record.revision)?;
+        let mut settings = settings(name, pipeline, &definition, positions)?;
         for setting in &settings {
             if !self.surely_free(&setting.task, now) || pipeline.closing.contains(&setting.task) {
                 let text = format!("task {} is still held; try again in a moment", setting.task);
@@ -214,40 +216,32 @@ fn no_savepoint(name: &PipelineName, label: &str, pipeline: &Pipeline) -> Refusa
     Refusal::NotFound(format!("{name} has no savepoint `{label}`; it has {known}"))
 }
 
-fn newest_definition(name: &PipelineName, pipeline: &Pipeline) -> Result<String, Refusal> {
-    let newest = pipeline.revisions.get(&pipeline.record.revision).map(|r| r.definition.clone());
-    newest.ok_or_else(|| Refusal::NotFound(format!("the definition of {name} is not kept")))
-}
-
 fn sources_of(pipeline: &Pipeline, id: &TaskId) -> Vec<v1::AssignedSource> {
     let stage = pipeline.record.stages.get(id.stage as usize);
     stage.map(|stage| stage.sources_of(id.index)).unwrap_or_default()
 }
 
-/// Positions by the task that has their partition. Pure.
+/// Positions by the task that has their partition; all tasks when there are none. Pure.
 fn settings(
     name: &PipelineName,
     pipeline: &Pipeline,
+    definition: &str,
     positions: &[PartitionAt],
 ) -> Result<Vec<Setting>, Refusal> {
-    let definition = newest_definition(name, pipeline)?;
     let mut left: BTreeSet<&Partition> = positions.iter().map(|(p, _)| p).collect();
     let mut all = Vec::new();
     for id in &pipeline.tasks {
         let sources = sources_of(pipeline, id);
-        let own: BTreeSet<Partition> = sources
-            .iter()
-            .flat_map(|s| &s.partitions)
-            .map(|p| Partition::new(p.topic.as_str(), p.index))
-            .collect();
+        let own: BTreeSet<Partition> =
+            sources.iter().flat_map(|s| &s.partitions).map(Partition::from).collect();
         let mine: Vec<PartitionAt> = positions.iter().filter(|(p, _)| own.contains(p)).cloned().collect();
         left.retain(|partition| !own.contains(partition));
-        if !mine.is_empty() {
+        if positions.is_empty() || !mine.is_empty() {
             all.push(Setting {
                 task: id.clone(),
                 epoch: 0,
                 virgin: false,
-                definition: definition.clone(),
+                definition: definition.to_owned(),
                 sources,
                 positions: mine,
             });

@@ -136,8 +136,10 @@ impl Core {
             return;
         }
         let incident = status.incident.as_ref().map(Incident::from);
-        task.keep(status.clone());
         self.task_trouble(id, &status, now);
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.keep(status);
+        }
         match state {
             TaskState::Running => self.runs(id),
             TaskState::Releasing => self.lets_go_itself(worker, id, now),

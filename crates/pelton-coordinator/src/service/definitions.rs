@@ -15,9 +15,6 @@ use std::{
 };
 use tonic::Status;
 
-/// Tasks of a stage unless the definition says otherwise: enough for a laptop and a small cluster, and each costs a
-/// client or two.
-const DEFAULT_TASKS: u32 = 8;
 /// A status travels in HTTP/2 headers, percent-encoded, and clients take 16 KiB of those.
 const MAX_STATUS_CHARS: usize = 4000;
 
@@ -156,7 +153,7 @@ impl Definitions {
             }
         }
         let shards = layout.iter().map(|(_, _, partitions)| *partitions).max().unwrap_or(1).max(1);
-        let tasks = spec.tasks.unwrap_or(DEFAULT_TASKS).clamp(1, shards);
+        let tasks = spec.tasks.unwrap_or(pelton_config::DEFAULT_TASKS).clamp(1, shards);
         let accepted = Accepted {
             name: document.name(),
             kind: document.kind.as_str().to_owned(),

@@ -1,6 +1,6 @@
 //! The workers that a driver of this coordinator keeps.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 use tonic::Status;
 
 /// What a change of their number did.
@@ -27,12 +27,6 @@ const MOST: u32 = 10_000;
 /// The fleet, if there is one.
 #[derive(Clone)]
 pub(super) struct Slot(pub(super) Option<Arc<dyn Fleet>>);
-
-impl fmt::Debug for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Fleet" } else { "no fleet" })
-    }
-}
 
 impl Slot {
     pub(super) fn scale(&self, workers: u32) -> Result<Scaled, Status> {

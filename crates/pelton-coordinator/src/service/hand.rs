@@ -83,10 +83,8 @@ impl Hand {
         let defined: Vec<_> = self.document.spec.sources.clone().into_iter().collect();
         for (name, source) in defined {
             let assigned = sources.iter().filter(|s| s.source == name);
-            let partitions: Vec<Partition> = assigned
-                .flat_map(|s| &s.partitions)
-                .map(|p| Partition::new(p.topic.as_str(), p.index))
-                .collect();
+            let partitions: Vec<Partition> =
+                assigned.flat_map(|s| &s.partitions).map(Partition::from).collect();
             if partitions.is_empty() {
                 continue;
             }

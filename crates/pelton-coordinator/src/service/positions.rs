@@ -34,7 +34,7 @@ impl Admin {
             .handle
             .ask(move |core, now| {
                 let label = if label.is_empty() { format!("at-{}", now.wall_ms) } else { label };
-                let savepoint = SavepointRecord { at_ms: now.wall_ms, revision, positions };
+                let savepoint = SavepointRecord::new(now.wall_ms, revision, &positions);
                 core.add_savepoint(&name, &label, savepoint.clone()).map(|()| (label, savepoint))
             })
             .await?
@@ -69,14 +69,14 @@ impl Admin {
         let (wanted, label) = (name.clone(), r.savepoint.clone());
         let (savepoint, definition) =
             self.handle.ask(move |core, _| core.savepoint(&wanted, &label)).await?.map_err(refused)?;
-        let at = |(topic, index, at): &(String, i32, i64)| (Partition::new(topic.as_str(), *index), *at);
-        let positions = savepoint.positions.iter().map(at).collect();
+        let positions = savepoint.partitions().collect();
         let what = format!("rolled back to savepoint {} (revision {})", r.savepoint, savepoint.revision);
         self.set_all(name, positions, Some([what, r.by.clone(), r.reason.clone()])).await?;
         Ok(definition)
     }
 
-    /// Set positions of a paused pipeline; what they were before. The texts say what, by whom and why, for the audit.
+    /// Set positions of a paused pipeline, or commit all once more when there are none; what they were before. The texts
+    /// say what, by whom and why, for the audit.
     async fn set_all(
         &self,
         name: &PipelineName,
@@ -90,12 +90,14 @@ impl Admin {
             .await?
             .map_err(refused)?;
         let tasks: Vec<_> = settings.iter().map(|s| s.task.clone()).collect();
-        let set = self.on_thread(move |registry| {
-            let each = settings.iter().map(|setting| set(registry, setting));
-            each.collect::<Result<Vec<_>, _>>()
+        // Whatever comes of it, the tasks are given back.
+        let (before, failed) = match self.on_thread(move |registry| Ok(set_each(registry, &settings))).await {
+            Ok((before, failed)) => (before, failed.map(failure)),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        let entry = audit.map(|[what, by, reason]| {
+            [outcome(what, &before, failed.as_ref()), by, reason].map(|text| short(&text))
         });
-        let outcome = set.await;
-        let entry = audit.filter(|_| outcome.is_ok()).map(|texts| texts.map(|text| short(&text)));
         let of = name.clone();
         self.handle
             .ask(move |core, now| {
@@ -104,17 +106,7 @@ impl Admin {
                 core.positions_set(&of, &tasks, entry, now);
             })
             .await?;
-        Ok(outcome?.into_iter().flatten().map(wire).collect())
-    }
-
-    /// Commit what is committed once more, of a paused pipeline.
-    async fn repeat(&self, name: &PipelineName) -> Result<(), Status> {
-        let wanted = name.clone();
-        let everything = self.handle.ask(move |core, _| core.everything(&wanted)).await?.map_err(refused)?;
-        let positions = self.on_thread(move |registry| read(registry, &everything)).await?;
-        let at = |(topic, index, at): (String, i32, i64)| (Partition::new(topic.as_str(), index), at);
-        let positions = positions.into_iter().map(at).collect();
-        self.set_all(name, positions, None).await.map(drop)
+        failed.map_or_else(|| Ok(before.into_iter().map(wire).collect()), Err)
     }
 
     async fn on_thread<T: Send + 'static>(
@@ -124,7 +116,7 @@ impl Admin {
         let registry = self.definitions.registry().clone();
         let done = tokio::task::spawn_blocking(move || work(&registry)).await;
         let done = done.unwrap_or_else(|e| Err(Trouble::new(e.to_string())));
-        done.map_err(|why| Status::failed_precondition(format!("[{}] {}", why.code, why.text)))
+        done.map_err(failure)
     }
 }
 
@@ -143,7 +135,8 @@ pub(super) async fn keep_paused(admin: Admin) {
         let Ok(snapshot) = admin.handle.fresh().await else { return };
         for paused in snapshot.pipelines.iter().filter(|p| p.phase == "paused") {
             let name = PipelineName::new(&paused.namespace, &paused.name);
-            if let Err(why) = admin.repeat(&name).await {
+            // Where a task stands is read once it is taken: the pipeline may go on and pause again in between.
+            if let Err(why) = admin.set_all(&name, Vec::new(), None).await {
                 tracing::warn!(pipeline = %name, "its committed offsets could not be committed once more: {}", why.message());
             }
         }
@@ -151,10 +144,22 @@ pub(super) async fn keep_paused(admin: Admin) {
 }
 
 /// Where all partitions of a pipeline stand; one without a committed offset stands where it would start.
-fn read(registry: &Registry, all: &Everything) -> Result<Vec<(String, i32, i64)>, Trouble> {
+fn read(registry: &Registry, all: &Everything) -> Result<Vec<PartitionAt>, Trouble> {
     let mut hand = Hand::new(registry, &all.task, &all.definition, &all.sources)?;
     let seen = hand.read()?;
-    Ok(seen.into_iter().map(|c| (c.partition.topic.to_string(), c.partition.index, c.start)).collect())
+    Ok(seen.into_iter().map(|c| (c.partition, c.start)).collect())
+}
+
+/// Set the positions of task after task, up to the first that cannot be; what they were before, and why it ended early.
+fn set_each(registry: &Registry, settings: &[Setting]) -> (Vec<PartitionAt>, Option<Trouble>) {
+    let mut before = Vec::new();
+    for setting in settings {
+        match set(registry, setting) {
+            Ok(positions) => before.extend(positions),
+            Err(why) => return (before, Some(why)),
+        }
+    }
+    (before, None)
 }
 
 /// Set positions of one task as the holder of its newest epoch; what they were before.
@@ -192,8 +197,7 @@ fn set(registry: &Registry, setting: &Setting) -> Result<Vec<PartitionAt>, Troub
 fn positions(wire: &[v1::PartitionOffset]) -> Result<Vec<PartitionAt>, Status> {
     let mut all: Vec<PartitionAt> = Vec::new();
     for one in wire {
-        let of = one.partition.clone().unwrap_or_default();
-        let partition = Partition::new(of.topic.as_str(), of.index);
+        let partition = Partition::from(&one.partition.clone().unwrap_or_default());
         if one.offset < 0 {
             let text = format!("{partition}: an offset is not negative, found {}", one.offset);
             return Err(Status::invalid_argument(text));
@@ -209,21 +213,45 @@ fn positions(wire: &[v1::PartitionOffset]) -> Result<Vec<PartitionAt>, Status> {
     Ok(all)
 }
 
+/// What the audit says was done.
+fn outcome(what: String, before: &[PartitionAt], failed: Option<&Status>) -> String {
+    let Some(why) = failed else { return what };
+    let done: Vec<String> = before.iter().map(|(partition, _)| partition.to_string()).collect();
+    let done = if done.is_empty() { "nothing".to_owned() } else { done.join(", ") };
+    format!("{what}; failed after {done}: {}", why.message())
+}
+
+fn failure(why: Trouble) -> Status {
+    Status::failed_precondition(format!("[{}] {}", why.code, why.text))
+}
+
 fn wire((partition, offset): PartitionAt) -> v1::PartitionOffset {
-    let partition = v1::Partition { topic: partition.topic.to_string(), index: partition.index };
-    v1::PartitionOffset { partition: Some(partition), offset }
+    v1::PartitionOffset { partition: Some((&partition).into()), offset }
 }
 
 fn view(name: String, s: &SavepointRecord) -> v1::Savepoint {
-    let at = |(topic, index, at): &(String, i32, i64)| wire((Partition::new(topic.as_str(), *index), *at));
     v1::Savepoint {
         name,
         created_ms: s.at_ms,
         revision: s.revision,
-        positions: s.positions.iter().map(at).collect(),
+        positions: s.partitions().map(wire).collect(),
     }
 }
 
 fn short(text: &str) -> String {
     text.chars().take(MOST_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audit_says_how_far_it_came() {
+        let before = [(Partition::new("in", 3), 7)];
+        let why = Status::failed_precondition("no answer");
+        assert_eq!(outcome("set in[3] to 5".into(), &before, None), "set in[3] to 5");
+        assert_eq!(outcome("set all".into(), &before, Some(&why)), "set all; failed after in[3]: no answer");
+        assert_eq!(outcome("set all".into(), &[], Some(&why)), "set all; failed after nothing: no answer");
+    }
 }

@@ -2,7 +2,7 @@
 //! instead of read wrongly.
 
 use super::{StoreError, Versioned};
-use pelton_types::{Epoch, Generation, Incident, Term};
+use pelton_types::{Epoch, Generation, Incident, Offset, Partition, Term};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Schema of every document this build writes.
@@ -163,6 +163,19 @@ pub struct SavepointRecord {
     pub positions: Vec<(String, i32, i64)>,
 }
 impl Document for SavepointRecord {}
+
+impl SavepointRecord {
+    /// Of these next offsets to read.
+    pub fn new(at_ms: i64, revision: u64, partitions: &[(Partition, Offset)]) -> SavepointRecord {
+        let plain = |(of, at): &(Partition, Offset)| (of.topic.to_string(), of.index, *at);
+        SavepointRecord { at_ms, revision, positions: partitions.iter().map(plain).collect() }
+    }
+
+    /// The next offset to read of each partition.
+    pub fn partitions(&self) -> impl Iterator<Item = (Partition, Offset)> + '_ {
+        self.positions.iter().map(|(topic, index, at)| (Partition::new(topic.as_str(), *index), *at))
+    }
+}
 
 /// Somebody changed by hand what a pipeline will do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

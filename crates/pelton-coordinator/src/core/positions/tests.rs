@@ -92,3 +92,12 @@ fn savepoints_are_kept_by_name_until_they_or_their_pipeline_are_deleted() {
     world.run(Duration::from_secs(2));
     assert!(!world.documents.keys().any(|key| key.starts_with("savepoint/")), "{:?}", world.documents.keys());
 }
+
+#[test]
+fn without_positions_all_tasks_of_a_paused_pipeline_are_taken_as_they_stand() {
+    let mut world = world();
+    pause(&mut world);
+    let settings = world.core.take_positions(&name(), &[], world.now()).unwrap();
+    let taken: Vec<_> = settings.iter().map(|s| (s.task.index, s.epoch, s.positions.len())).collect();
+    assert_eq!(taken, [(0, 2, 0), (1, 2, 0), (2, 2, 0), (3, 2, 0)]);
+}
