@@ -6,7 +6,7 @@ use crate::{
     results::{self, Members},
 };
 use pelton_model::{Answer, Client, Rows, Service};
-use pelton_sdk::{Collector, Operator, Order, Reorder, Ticket};
+use pelton_sdk::{Collector, Operator, Order, Reorder, Ticket, Verdicts};
 use pelton_types::{Batch, Offset, Partition};
 use std::{
     collections::VecDeque,
@@ -266,8 +266,7 @@ fn read_row(plan: &Plan, value: Option<&[u8]>, rows: &mut Rows) -> Result<(), St
 }
 
 fn emit(plan: &Plan, mut held: Held, out: &mut Collector) {
-    let mut failed = vec![false; held.batch.len()];
-    let mut text = Members::default();
+    let (mut verdicts, mut text) = (Verdicts::default(), Members::default());
     held.batch.seal();
     for (index, outcome) in held.outcomes.into_iter().enumerate() {
         let written = match outcome {
@@ -278,12 +277,7 @@ fn emit(plan: &Plan, mut held: Held, out: &mut Collector) {
             Outcome::Failed(cause) => Err(cause),
             Outcome::Open => Err("the record was not looked at".into()),
         };
-        if let Err(cause) = written {
-            out.fail(&mut held.batch, index, cause);
-            failed[index] = true;
-        }
+        verdicts.note(written.map(|()| true));
     }
-    let mut failed = failed.into_iter();
-    held.batch.records.retain(|_| !failed.next().unwrap_or(false));
-    out.emit(held.batch);
+    verdicts.settle(held.batch, out);
 }

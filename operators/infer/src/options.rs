@@ -288,9 +288,7 @@ fn members(at: &str, given: &OutputOptions, seen: &mut Vec<String>, errors: &mut
                 .hint("name a member, such as `label: .label`"),
         );
     }
-    if !(1..=1000).contains(&given.k) {
-        errors.push(OptionError::at(format!("{at}/k"), format!("{} is not between 1 and 1000", given.k)));
-    }
+    between(format!("{at}/k"), given.k, 1000, errors);
     let [label, score, scores, top] = asked.map(|(key, text)| {
         let at = format!("{at}/{key}");
         let path = keep(Path::parse(text.as_deref()?), &at, errors)?;
@@ -314,14 +312,19 @@ fn members(at: &str, given: &OutputOptions, seen: &mut Vec<String>, errors: &mut
     Output { label, score, scores, top, k, softmax, named: false, labels: Vec::new(), width: 0 }
 }
 
+/// Refuse a number that is not between 1 and `most`.
+pub(crate) fn between(at: String, number: usize, most: usize, errors: &mut Vec<OptionError>) {
+    if !(1..=most).contains(&number) {
+        errors.push(OptionError::at(at, format!("{number} is not between 1 and {most}")));
+    }
+}
+
 fn limits(options: &InferOptions, errors: &mut Vec<OptionError>) -> Option<Limits> {
     let (max_batch, calibrate) = match options.max_batch {
         BatchSize::Fixed(rows) => (rows, false),
         BatchSize::Auto => (MOST_MEASURED, true),
     };
-    if !(1..=MAX_BATCH).contains(&max_batch) {
-        errors.push(OptionError::at("/maxBatch", format!("{max_batch} is not between 1 and {MAX_BATCH}")));
-    }
+    between("/maxBatch".into(), max_batch, MAX_BATCH, errors);
     match duration(&options.max_delay) {
         Some(max_delay) if max_delay <= MAX_DELAY => Some(Limits { max_batch, max_delay, calibrate }),
         Some(_) => {

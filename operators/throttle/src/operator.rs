@@ -5,7 +5,7 @@ use crate::{
     options::{Limit, Settings},
 };
 use pelton_sdk::{
-    Collector, Operator,
+    Collector, Operator, Verdicts,
     types::{Batch, Offset, Partition, Record},
 };
 use std::{
@@ -23,8 +23,7 @@ pub(crate) struct Throttle {
     buffer: usize,
     waiting: VecDeque<Batch>,
     held: usize,
-    /// The verdict on each record of the batch in hand.
-    keep: Vec<bool>,
+    verdicts: Verdicts,
 }
 
 impl Throttle {
@@ -39,7 +38,7 @@ impl Throttle {
             buffer: settings.buffer,
             waiting: VecDeque::new(),
             held: 0,
-            keep: Vec::new(),
+            verdicts: Verdicts::default(),
         }
     }
 
@@ -98,20 +97,15 @@ fn size(record: &Record) -> f64 {
 }
 
 impl Operator for Throttle {
-    fn process(&mut self, mut batch: Batch, out: &mut Collector) {
+    fn process(&mut self, batch: Batch, out: &mut Collector) {
         self.fill(out.now());
         if self.drop {
-            self.keep.clear();
-            for index in 0..batch.len() {
-                let keep = self.admit(size(&batch.records[index]));
-                self.keep.push(keep);
+            self.verdicts.begin();
+            for record in &batch.records {
+                let keep = self.admit(size(record));
+                self.verdicts.note(Ok(keep));
             }
-            let before = batch.len();
-            let mut verdicts = self.keep.iter();
-            batch.records.retain(|_| verdicts.next() == Some(&true));
-            out.filtered(before - batch.len());
-            out.emit(batch);
-            return;
+            return self.verdicts.settle(batch, out);
         }
         self.held += batch.len();
         if !batch.is_empty() {

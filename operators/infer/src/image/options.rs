@@ -1,6 +1,7 @@
 //! What the user says of images.
 
 use super::{Channels, Fit, ImagePlan, Layout, Resize, decode::Limits};
+use crate::options::between;
 use pelton_sdk::OptionError;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -94,9 +95,8 @@ impl ImageOptions {
 
     fn size(&self, at: &str, errors: &mut Vec<OptionError>) -> Option<(usize, usize)> {
         for (name, side) in [("width", self.width), ("height", self.height)] {
-            if let Some(side) = side.filter(|side| !(1..=SIDE).contains(side)) {
-                let message = format!("{side} is not between 1 and {SIDE}");
-                errors.push(OptionError::at(format!("{at}/{name}"), message));
+            if let Some(side) = side {
+                between(format!("{at}/{name}"), side, SIDE, errors);
             }
         }
         self.width.zip(self.height)
@@ -159,10 +159,7 @@ fn bounded(
     errors: &mut Vec<OptionError>,
 ) -> usize {
     let value = given.unwrap_or(default);
-    if !(1..=most).contains(&value) {
-        let message = format!("{value} is not between 1 and {most}");
-        errors.push(OptionError::at(format!("{at}/{name}"), message));
-    }
+    between(format!("{at}/{name}"), value, most, errors);
     value
 }
 
