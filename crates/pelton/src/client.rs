@@ -1,10 +1,23 @@
 //! Connections of the command line to a coordinator.
 
-use crate::exit::{Failure, root_cause};
+use crate::exit::Failure;
 use pelton_proto::{MAX_MESSAGE_BYTES, link, v1};
+use pelton_types::causes;
 use std::time::Duration;
-use tonic::{Request, transport::Channel};
+use tonic::{
+    Request,
+    transport::{Channel, Endpoint},
+};
 use v1::{cluster_client::ClusterClient, pipelines_client::PipelinesClient, records_client::RecordsClient};
+
+/// A coordinator's address, for a role.
+pub fn endpoint(address: &str) -> Result<Endpoint, Failure> {
+    link::endpoint(address).map_err(|e| {
+        Failure::bad(format!(
+            "the coordinator's address `{address}` is not one such as http://127.0.0.1:7461: {e}"
+        ))
+    })
+}
 
 /// A coordinator that can be asked.
 #[derive(Clone)]
@@ -30,7 +43,7 @@ impl Client {
             Failure::unavailable(format!(
                 "no coordinator answers at {address} ({}); start one with `pelton coordinator` or `pelton dev`, \
                  or name it with --coordinator or PELTON_COORDINATOR",
-                root_cause(&e)
+                causes::innermost(&e)
             ))
         })?;
         Ok(Client {

@@ -1,5 +1,6 @@
 //! How a command ends: a code that scripts rely on, and what a person reads.
 
+use pelton_types::causes;
 use std::{fmt, process::ExitCode};
 use tonic::Code;
 
@@ -96,7 +97,7 @@ impl From<tonic::Status> for Failure {
             }
             Code::Unknown | Code::Internal if std::error::Error::source(&status).is_some() => format!(
                 "the connection to the coordinator broke ({}); is the address that of a coordinator's gRPC?",
-                root_cause(&status)
+                causes::innermost(&status)
             ),
             Code::Unknown | Code::Unimplemented | Code::Internal
                 if status.message().starts_with("grpc-status header missing") =>
@@ -104,21 +105,12 @@ impl From<tonic::Status> for Failure {
                 format!("what answers there is no coordinator ({}); name its gRPC address", status.message())
             }
             Code::Unavailable if std::error::Error::source(&status).is_some() => {
-                format!("the connection to the coordinator broke ({})", root_cause(&status))
+                format!("the connection to the coordinator broke ({})", causes::innermost(&status))
             }
             _ => status.message().to_owned(),
         };
         Failure::new(exit, message)
     }
-}
-
-/// The innermost reason of an error: the outer ones say "transport error".
-pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
 
 impl From<std::io::Error> for Failure {

@@ -7,6 +7,7 @@ mod components;
 mod dev;
 mod exit;
 mod fleet;
+mod host;
 mod idle;
 mod lifeline;
 mod memory;

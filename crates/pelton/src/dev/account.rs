@@ -7,7 +7,7 @@ use crate::{
     verbs::describe::balance,
 };
 use pelton_proto::v1;
-use pelton_types::{Account, Code};
+use pelton_types::Account;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -104,8 +104,8 @@ pub fn stopped(pipelines: &[v1::Pipeline]) -> Option<String> {
     let lines: Vec<String> = failed
         .flat_map(|p| p.incidents.iter().filter(|i| i.stops_task).map(move |i| (p, i)))
         .map(|(p, i)| {
-            let title = u16::try_from(i.code).ok().and_then(Code::from_number).map_or("", Code::title);
-            format!("{}/{}: [PLT{:04}] {title}: {}\n  {}", p.namespace, p.name, i.code, i.message, i.remedy)
+            let (code, title) = (i.code_name(), i.title().unwrap_or_default());
+            format!("{}/{}: [{code}] {title}: {}\n  {}", p.namespace, p.name, i.message, i.remedy)
         })
         .collect();
     (!lines.is_empty()).then(|| lines.join("\n"))

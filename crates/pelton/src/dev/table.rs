@@ -148,7 +148,7 @@ impl Screen {
 /// An incident with what to do about it, each on a line.
 fn incident(i: &v1::Incident) -> String {
     let remedy = if i.remedy.is_empty() { String::new() } else { format!("\n        {}", i.remedy) };
-    format!("PLT{:04} {}: {}{remedy}", i.code, i.subject, i.message)
+    format!("{} {}: {}{remedy}", i.code_name(), i.subject, i.message)
 }
 
 /// `worker-1: 0 2, worker-2: 1 3`

@@ -1,17 +1,11 @@
 //! The driver `docker` of a coordinator: worker containers, and how many of them.
 
-use crate::exit::Failure;
+use crate::{exit::Failure, host};
 use pelton_config::settings::{CoordinatorSettings, DockerSettings, PullPolicy};
 use pelton_coordinator::{Fleet, Scaled};
 use pelton_drivers::{Engine, Pull, Spec, Standing, credentials_for, keep};
 use serde_json::{Value, json};
-use std::{
-    future::Future,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// File of the number of workers within the data directory.
@@ -133,7 +127,7 @@ fn arguments(own: &CoordinatorSettings, grpc: &str, own_kafka: bool) -> Vec<Stri
     let DockerSettings { coordinator, kafka, network, .. } = &own.docker;
     // Containers that share the machine's network share its ports.
     let http = if network.as_deref() == Some("host") { "127.0.0.1:0" } else { "0.0.0.0:7463" };
-    let url = coordinator.clone().unwrap_or_else(|| format!("http://{}", reachable(grpc, &host_name())));
+    let url = coordinator.clone().unwrap_or_else(|| format!("http://{}", reachable(grpc, &host::name())));
     let mut arguments: Vec<String> =
         ["worker", "--coordinator", &url, "--http", http, "--data-dir", "/data"].map(str::to_owned).into();
     // Where the settings file says how to connect, the container gets it as a volume and `--config`.
@@ -150,11 +144,6 @@ fn reachable(address: &str, host: &str) -> String {
         Ok(socket) if socket.ip().is_unspecified() => format!("{host}:{}", socket.port()),
         _ => address.to_owned(),
     }
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
-    name.trim().to_owned()
 }
 
 fn milli_cpus(text: &str) -> Result<u64, Failure> {

@@ -14,14 +14,18 @@ use pelton_config::settings::{CoordinatorSettings, Driver};
 use pelton_console::View;
 use pelton_coordinator::{
     Coordinator, CoordinatorError, FileStore, Fleet, Options,
-    core::{incident, over},
+    core::{Snapshot, incident, over},
     metrics,
 };
 use pelton_sdk::BuildContext;
 use pelton_telemetry::{Health, Metrics, Router};
 use pelton_types::Code;
 use serde_json::json;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
 
@@ -110,24 +114,32 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
 /// The web console on what this coordinator knows.
 fn console(coordinator: &Coordinator, own: &CoordinatorSettings) -> Result<Router, Failure> {
     let handle = coordinator.handle();
+    // One view for all pages that are open, until there is news.
+    let last: Mutex<Option<(Arc<Snapshot>, Arc<View>)>> = Mutex::default();
     let look = move || {
         let now = handle.snapshot();
-        View {
-            term: now.term,
-            pipelines: now.pipelines.clone(),
-            workers: now.workers.clone(),
-            incidents: now
-                .incidents
-                .iter()
-                .map(incident)
-                .chain(now.resolved.iter().map(|(r, at)| over(r, *at)))
-                .collect(),
-            moves: now.moves.clone(),
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = last.as_ref().filter(|(of, _)| Arc::ptr_eq(of, &now)) {
+            return known.clone();
         }
+        let made = Arc::new(view(&now));
+        *last = Some((now, made.clone()));
+        made
     };
     let options = pelton_console::Options::new(&own.path_prefix, &own.console_hosts)
         .map_err(|why| Failure::bad(format!("coordinator.pathPrefix: {why}")))?;
     Ok(pelton_console::router(coordinator.admin(), Arc::new(look), &options))
+}
+
+fn view(now: &Snapshot) -> View {
+    let resolved = now.resolved.iter().map(|(r, at)| over(r, *at));
+    View {
+        term: now.term,
+        pipelines: now.pipelines.clone(),
+        workers: now.workers.clone(),
+        incidents: now.incidents.iter().map(incident).chain(resolved).collect(),
+        moves: now.moves.clone(),
+    }
 }
 
 async fn lead(

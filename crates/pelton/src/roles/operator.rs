@@ -3,9 +3,9 @@
 use super::Endpoints;
 use crate::{
     cli::{Format, OperatorArgs, OperatorCommand},
-    components,
+    client, components,
     exit::{Exit, Failure},
-    output,
+    host, output,
     settings::{Node, start_telemetry},
     signals,
 };
@@ -15,7 +15,6 @@ use pelton_kubernetes::{
     operator::{self, End, Options},
     workers::Bounds,
 };
-use pelton_proto::link;
 use pelton_telemetry::{Health, Metrics, Router};
 use std::path::Path;
 
@@ -39,12 +38,7 @@ pub async fn operator(node: &Node, args: OperatorArgs) -> Result<(), Failure> {
     let own = &settings.operator;
     let telemetry = start_telemetry(&settings, "operator")?;
     let shutdown = signals::shutdown()?;
-    let endpoint = link::endpoint(&own.coordinator).map_err(|e| {
-        Failure::bad(format!(
-            "the coordinator's address `{}` is not one such as http://127.0.0.1:7461: {e}",
-            own.coordinator
-        ))
-    })?;
+    let endpoint = client::endpoint(&own.coordinator)?;
     let client = operator::connect().await.map_err(Failure::unavailable)?;
     let metrics = Metrics::new("operator");
     let leads = metrics
@@ -80,13 +74,7 @@ fn options(own: &OperatorSettings, home: String) -> Options {
         namespace,
         home,
         lease: own.lease.clone(),
-        identity: format!("{}-{}", host(), uuid::Uuid::new_v4()),
+        identity: format!("{}-{}", host::name_or("operator"), uuid::Uuid::new_v4()),
         workers: own.workers.clone().map(|name| (name, bounds)),
     }
-}
-
-/// The host's name, which Kubernetes makes the pod's.
-fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "operator".to_owned() } else { name.trim().to_owned() }
 }

@@ -3,14 +3,14 @@
 use super::Endpoints;
 use crate::{
     cli::WorkerArgs,
+    client,
     components::{Surroundings, registry},
     exit::Failure,
-    lifeline, memory,
+    host, lifeline, memory,
     settings::{Node, start_telemetry},
     signals,
 };
 use pelton_config::settings::WorkerSettings;
-use pelton_proto::link;
 use pelton_runtime::Metrics as TaskMetrics;
 use pelton_sdk::{Background, BuildContext};
 use pelton_telemetry::{Health, Metrics, Router};
@@ -116,11 +116,7 @@ fn budget(set: Option<u64>) -> u64 {
 }
 
 fn dial(address: &str) -> Result<Dial, Failure> {
-    let endpoint = link::endpoint(address).map_err(|e| {
-        Failure::bad(format!(
-            "the coordinator's address `{address}` is not one such as http://127.0.0.1:7461: {e}"
-        ))
-    })?;
+    let endpoint = client::endpoint(address)?;
     Ok(Arc::new(move || {
         let endpoint = endpoint.clone();
         Box::pin(async move { endpoint.connect().await })
@@ -145,7 +141,5 @@ fn attachment(health: &Health) -> watch::Sender<bool> {
 
 /// The host's name, which Kubernetes makes the pod's; with the process id, so that two on one host differ.
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    format!("{}-{}", if name.is_empty() { "worker" } else { name }, std::process::id())
+    format!("{}-{}", host::name_or("worker"), std::process::id())
 }

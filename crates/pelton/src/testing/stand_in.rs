@@ -3,7 +3,7 @@
 use pelton_config::tests::{Failure, Stub};
 use pelton_runtime::plan::OperatorPlan;
 use pelton_sdk::{
-    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, Registry,
+    BuildContext, Collector, Operator, OperatorFactory, OperatorShape, OptionError, Registry, Verdicts,
     types::{Batch, Offset, Partition},
 };
 use serde_json::{Value, json};
@@ -145,24 +145,17 @@ struct Answering {
 
 impl Operator for Answering {
     fn process(&mut self, mut batch: Batch, out: &mut Collector) {
-        let mut keep = Vec::with_capacity(batch.len());
-        let mut failed = Vec::new();
+        let mut verdicts = Verdicts::default();
         for index in 0..batch.len() {
             let before = batch.value(&batch.records[index]).map(<[u8]>::to_vec);
             let answered = self.answer(before.as_deref());
             self.seen += 1;
-            keep.push(answered.is_ok());
-            match answered {
-                Ok(value) => batch.records[index].value = batch.put(Some(value.to_string().as_bytes())),
-                Err(cause) => failed.push((index, cause)),
-            }
+            verdicts.note(answered.map(|value| {
+                batch.records[index].value = batch.put(Some(value.to_string().as_bytes()));
+                true
+            }));
         }
-        for (index, cause) in failed {
-            out.fail(&mut batch, index, cause);
-        }
-        let mut keep = keep.into_iter();
-        batch.records.retain(|_| keep.next() == Some(true));
-        out.emit(batch);
+        verdicts.settle(batch, out);
     }
 }
 

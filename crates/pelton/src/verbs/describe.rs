@@ -174,7 +174,7 @@ fn incidents(out: &mut String, incidents: &[v1::Incident]) {
     }
     out.push_str("\nIncidents:\n");
     for i in incidents {
-        let _ = writeln!(out, "  PLT{:04} {}: {}", i.code, i.subject, i.message);
+        let _ = writeln!(out, "  {} {}: {}", i.code_name(), i.subject, i.message);
         if !i.remedy.is_empty() {
             let _ = writeln!(out, "          {}", i.remedy);
         }

@@ -39,7 +39,6 @@ impl Listing {
 }
 
 /// A table's columns, and those that `-o wide` adds.
-#[derive(Clone, Copy)]
 struct Columns<T> {
     header: &'static [&'static str],
     row: fn(&T) -> Vec<String>,
@@ -166,14 +165,10 @@ fn pipeline_more(p: &v1::Pipeline) -> Vec<String> {
         output::count(account.held),
         output::count(p.pending),
         or_dash(workers.join(",")),
-        or_dash(p.incidents.iter().map(code).collect::<Vec<_>>().join(",")),
+        or_dash(p.incidents.iter().map(v1::Incident::code_name).collect::<Vec<_>>().join(",")),
         text::time(p.created_ms),
         text::time(p.changed_ms),
     ]
-}
-
-fn code(incident: &v1::Incident) -> String {
-    format!("PLT{:04}", incident.code)
 }
 
 fn or_dash(text: String) -> String {
@@ -228,7 +223,7 @@ fn task_more(t: &v1::Task) -> Vec<String> {
         output::count(account.held),
         output::count(account.dead_lettered),
         format!("{:.0}%", status.backpressured_ratio * 100.0),
-        or_dash(status.incident.as_ref().map(code).unwrap_or_default()),
+        or_dash(status.incident.as_ref().map(v1::Incident::code_name).unwrap_or_default()),
     ]
 }
 
@@ -275,7 +270,12 @@ const INCIDENTS: Columns<v1::Incident> = Columns {
 };
 
 fn incident_row(i: &v1::Incident) -> Vec<String> {
-    vec![code(i), i.subject.clone(), if i.stops_task { "yes".into() } else { "no".into() }, i.message.clone()]
+    vec![
+        i.code_name(),
+        i.subject.clone(),
+        if i.stops_task { "yes".into() } else { "no".into() },
+        i.message.clone(),
+    ]
 }
 
 #[cfg(test)]

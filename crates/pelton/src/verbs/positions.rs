@@ -5,7 +5,7 @@ use crate::{
     cli::{ClientArgs, Format, SavepointCommand, TaskCommand},
     client::{Client, ask, pipeline, within},
     exit::Failure,
-    output,
+    host, output,
 };
 use pelton_proto::v1;
 use serde_json::{Value, json};
@@ -117,6 +117,5 @@ pub async fn task(command: TaskCommand) -> Result<(), Failure> {
 pub(super) fn who() -> String {
     let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let user = named("USER").or_else(|| named("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{user}@{}", host.trim())
+    format!("{user}@{}", host::name())
 }

@@ -114,8 +114,11 @@ fn stand(p: &v1::Pipeline) -> Stand {
     let name = format!("pipeline {}/{}", p.namespace, p.name);
     if let Some(incident) = p.incidents.iter().find(|i| i.stops_task) {
         return Stand::Failed(format!(
-            "{name} revision {} does not run: [PLT{:04}] {}; {}",
-            p.revision, incident.code, incident.message, incident.remedy
+            "{name} revision {} does not run: [{}] {}; {}",
+            p.revision,
+            incident.code_name(),
+            incident.message,
+            incident.remedy
         ));
     }
     if matches!(p.phase.as_str(), "paused" | "deleting") {

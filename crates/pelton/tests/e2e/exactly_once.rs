@@ -9,13 +9,13 @@ use crate::support::{
 use std::collections::BTreeMap;
 
 /// Ids from `in` to `out`; one in ten cannot be processed and goes to `letters`.
-fn definition(name: &str) -> String {
-    dealt(name, 4)
+fn definition() -> String {
+    dealt(4)
 }
 
-fn dealt(name: &str, tasks: u32) -> String {
+fn dealt(tasks: u32) -> String {
     format!(
-        "apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: {{ name: {name} }}\nspec:\n  \
+        "apiVersion: pelton.dev/v1\nkind: Pipeline\nmetadata: {{ name: once }}\nspec:\n  \
          delivery: exactly-once\n  commitInterval: 50ms\n  tasks: {tasks}\n  \
          sources: {{ in: {{ kafka: {{ topics: [in], start: earliest }}, decode: json }} }}\n  \
          operators: [{{ name: most, filter: \"assert!(mod(int!(.id), 10) != 3)\" }}]\n  \
@@ -62,7 +62,7 @@ fn every_record_and_every_dead_letter_is_there_once_although_workers_are_killed(
     let mut cluster = Cluster::start(2);
     let kafka = cluster.kafka();
     topics(&kafka);
-    cluster.apply(&definition("once")).ok();
+    cluster.apply(&definition()).ok();
     cluster.until("once", "running", |p| p["phase"] == "running");
     for (round, ids) in [0..500, 500..1000, 1000..1500].into_iter().enumerate() {
         trickle(&kafka, ids.clone());
@@ -76,48 +76,48 @@ fn every_record_and_every_dead_letter_is_there_once_although_workers_are_killed(
     cluster.until("once", "nothing left", |p| p["lag"] == 0 && p["pending"] == 0);
 }
 
+/// A broker and the pipeline's file, for `pelton run`, which needs no cluster.
+struct Alone {
+    dir: tempfile::TempDir,
+    bootstrap: String,
+    _broker: Child,
+}
+
+impl Alone {
+    /// With the topics made.
+    fn new() -> (Alone, Kafka) {
+        let dir = tempfile::tempdir().unwrap();
+        let (broker, bootstrap, _) = cluster::broker(dir.path(), "127.0.0.1:0");
+        let kafka = Kafka::at(&bootstrap);
+        topics(&kafka);
+        std::fs::write(dir.path().join("once.yaml"), definition()).unwrap();
+        (Alone { dir, bootstrap, _broker: broker }, kafka)
+    }
+
+    /// Arguments of a run with a data directory of this name.
+    fn run(&self, data: &str, more: &[&str]) -> Vec<String> {
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
+        let own = ["run", &path("once.yaml"), "--kafka", &self.bootstrap, "--data-dir", &path(data)];
+        own.iter().chain(more).map(|argument| (*argument).to_owned()).collect()
+    }
+}
+
 #[test]
 fn a_run_that_is_killed_is_taken_up_where_its_last_transaction_ended() {
-    let dir = tempfile::tempdir().unwrap();
-    let (_broker, bootstrap, _) = cluster::broker(dir.path(), "127.0.0.1:0");
-    let kafka = Kafka::at(&bootstrap);
-    topics(&kafka);
-    let file = dir.path().join("once.yaml");
-    std::fs::write(&file, definition("once")).unwrap();
-    let file = file.display().to_string();
-    let data = dir.path().join("data").display().to_string();
-    let run = ["run", &file, "--kafka", &bootstrap, "--executors", "2", "--data-dir", &data, "-o", "json"];
-    let first = Child::start(pelton(run));
+    let (alone, kafka) = Alone::new();
+    let first = Child::start(pelton(alone.run("data", &["--executors", "2", "-o", "json"])));
     trickle(&kafka, 0..500);
     kafka.until_ids("out", 1);
     first.kill();
     trickle(&kafka, 500..1000);
-    said(run.iter().copied().chain(["--until-idle", "1s"])).ok();
+    said(alone.run("data", &["--executors", "2", "-o", "json", "--until-idle", "1s"])).ok();
     each_once(&counts(&kafka, 1000), 1000);
 }
 
 #[test]
 fn the_run_that_was_started_last_has_the_tasks_and_the_other_steps_down() {
-    let dir = tempfile::tempdir().unwrap();
-    let (_broker, bootstrap, _) = cluster::broker(dir.path(), "127.0.0.1:0");
-    let kafka = Kafka::at(&bootstrap);
-    topics(&kafka);
-    let file = dir.path().join("once.yaml");
-    std::fs::write(&file, definition("once")).unwrap();
-    let file = file.display().to_string();
-    let data = |name: &str| dir.path().join(name).display().to_string();
-    let start = |name: &str| {
-        Child::start(pelton([
-            "run",
-            &file,
-            "--kafka",
-            &bootstrap,
-            "--executors",
-            "1",
-            "--data-dir",
-            &data(name),
-        ]))
-    };
+    let (alone, kafka) = Alone::new();
+    let start = |name: &str| Child::start(pelton(alone.run(name, &["--executors", "1"])));
     let mut first = start("first");
     trickle(&kafka, 0..200);
     kafka.until_ids("out", 180);
@@ -138,12 +138,12 @@ fn shards_are_dealt_anew_while_records_flow_and_a_deleted_pipeline_is_retired() 
     let cluster = Cluster::start(2);
     let kafka = cluster.kafka();
     topics(&kafka);
-    cluster.apply(&definition("once")).ok();
+    cluster.apply(&definition()).ok();
     cluster.until("once", "running", |p| p["phase"] == "running");
     for (ids, tasks) in [(0..300, 2), (300..600, 3), (600..900, 1)] {
         trickle(&kafka, ids.clone());
         kafka.until_ids("out", usize::try_from(ids.start).unwrap() + 1);
-        let said = cluster.apply(&dealt("once", tasks)).ok();
+        let said = cluster.apply(&dealt(tasks)).ok();
         assert!(said.contains("tasks"), "{said}");
     }
     each_once(&counts(&kafka, 900), 900);
@@ -176,7 +176,7 @@ fn offsets_that_another_tool_set_on_a_paused_pipeline_and_a_topic_made_anew_are_
     let cluster = Cluster::start(1);
     let kafka = cluster.kafka();
     topics(&kafka);
-    cluster.apply(&dealt("once", 1)).ok();
+    cluster.apply(&dealt(1)).ok();
     trickle(&kafka, 0..100);
     counts(&kafka, 100);
     cluster.verb(&["pause", "once"]).ok();
@@ -194,7 +194,7 @@ fn offsets_that_another_tool_set_on_a_paused_pipeline_and_a_topic_made_anew_are_
     let cluster = Cluster::start(1);
     let kafka = cluster.kafka();
     topics(&kafka);
-    cluster.apply(&dealt("once", 1)).ok();
+    cluster.apply(&dealt(1)).ok();
     trickle(&kafka, 0..100);
     counts(&kafka, 100);
     cluster.verb(&["pause", "once"]).ok();

@@ -3,9 +3,10 @@
 use super::{PATIENCE, until};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaResult,
     message::Headers,
     producer::{BaseProducer, BaseRecord, Producer},
 };
@@ -28,6 +29,9 @@ impl Read {
     }
 }
 
+/// What became of each topic that was to be changed.
+type Changed = KafkaResult<Vec<TopicResult>>;
+
 /// A broker as others see it.
 pub struct Kafka {
     bootstrap: String,
@@ -40,33 +44,37 @@ impl Kafka {
         Kafka { bootstrap: bootstrap.to_owned(), producer }
     }
 
-    pub fn create(&self, topic: &str, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap();
-        let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        config
+    }
+
+    fn consumer(&self, group: &str) -> BaseConsumer {
+        self.config().set("group.id", group).create().unwrap()
+    }
+
+    fn admin(&self, asks: impl AsyncFnOnce(AdminClient<DefaultClientContext>, AdminOptions) -> Changed) {
+        let admin = self.config().create().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-        let made = runtime.block_on(admin.create_topics([&topic], &options)).unwrap();
-        made.into_iter().for_each(|one| drop(one.unwrap()));
+        let changed = runtime.block_on(asks(admin, options)).unwrap();
+        changed.into_iter().for_each(|one| drop(one.unwrap()));
+    }
+
+    pub fn create(&self, topic: &str, partitions: i32) {
+        let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        self.admin(async |admin, options| admin.create_topics([&topic], &options).await);
     }
 
     pub fn delete(&self, topic: &str) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-        let gone = runtime.block_on(admin.delete_topics(&[topic], &options)).unwrap();
-        gone.into_iter().for_each(|one| drop(one.unwrap()));
+        self.admin(async |admin, options| admin.delete_topics(&[topic], &options).await);
         until("the topic is gone", || (!self.topics().contains(&topic.to_owned())).then_some(()));
     }
 
     /// Set a group's offset as another tool does, without our text beside it.
     pub fn reset(&self, group: &str, topic: &str, partition: i32, offset: i64) {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.bootstrap)
-            .set("group.id", group)
-            .create()
-            .unwrap();
+        let consumer = self.consumer(group);
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
         consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).unwrap();
@@ -98,8 +106,8 @@ impl Kafka {
 
     /// Everything in a topic.
     pub fn all(&self, topic: &str) -> Vec<Read> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.bootstrap)
+        let consumer: BaseConsumer = self
+            .config()
             .set("group.id", "looks-only")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
@@ -146,11 +154,7 @@ impl Kafka {
 
     /// Committed offset of a partition of a pipeline's group; `None` when nothing was committed.
     pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.bootstrap)
-            .set("group.id", group)
-            .create()
-            .unwrap();
+        let consumer = self.consumer(group);
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
         let found = consumer.committed_offsets(list, PATIENCE).unwrap();
