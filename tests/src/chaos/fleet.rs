@@ -61,20 +61,11 @@ impl Fleet {
         self.start("coordinator", command)
     }
 
-    /// Start a worker.
-    ///
-    /// # Errors
-    /// The process does not start.
-    pub fn start_worker(&mut self, index: usize) -> Result<(), Trouble> {
-        let kafka = self.kafka.clone();
-        self.start_worker_at(index, &kafka)
-    }
-
     /// Start a worker that reaches Kafka at this address.
     ///
     /// # Errors
     /// The process does not start.
-    pub fn start_worker_at(&mut self, index: usize, kafka: &str) -> Result<(), Trouble> {
+    pub fn start_worker(&mut self, index: usize, kafka: &str) -> Result<(), Trouble> {
         let (name, at) = (worker(index), format!("http://{}", self.grpc));
         let data = self.folder.join(&name).display().to_string();
         let first = ["worker", "--coordinator", &at, "--http", "127.0.0.1:0", "--kafka", kafka];

@@ -1,6 +1,6 @@
 //! What is done when: a function of the seed alone.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 /// Shortest and longest pause before an act, without a wish for a longer run, milliseconds.
 const PAUSE_MS: (u64, u64) = (500, 2_500);
@@ -110,12 +110,6 @@ impl Deed {
             Deed::Deal(_) => "tasks dealt anew",
             Deed::Leave(_) => "worker left",
         }
-    }
-}
-
-impl fmt::Display for Deed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

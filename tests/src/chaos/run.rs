@@ -10,7 +10,7 @@ use super::{
     record::Record,
     report::Report,
     silence::Span,
-    topics::{Reading, Topics, Trouble, Watcher, open_transactions, read_values},
+    topics::{NEXT_RECORD, Reading, Topics, Trouble, Watcher, open_transactions, read_values},
     witness::{Auditor, Reader, Trace, disagreements},
 };
 use crate::proxy::Proxy;
@@ -30,8 +30,6 @@ const DRAIN: Duration = Duration::from_secs(180);
 const AFTERWARDS: Duration = Duration::from_secs(3);
 /// For what ended workers left open to be aborted: a transaction's time, twice.
 const CLOSED: Duration = Duration::from_secs(30);
-/// For the next record of a topic whose end is known.
-const NEXT_RECORD: Duration = Duration::from_secs(30);
 /// Time between two looks.
 pub(super) const TICK: Duration = Duration::from_millis(200);
 
@@ -98,6 +96,11 @@ pub fn run(setting: &Setting) -> Result<Report, Trouble> {
     let report = report.with(deeds, other);
     events.note("checked", json!({ "faults": report.faults() }));
     Ok(report)
+}
+
+/// The partitions whose ends have not moved.
+fn still(before: &[i64], now: &[i64]) -> Vec<usize> {
+    (0..now.len()).filter(|at| before.get(*at) >= now.get(*at)).collect()
 }
 
 fn group() -> String {
@@ -221,7 +224,7 @@ impl<'a> Stage<'a> {
 
     pub fn start_worker(&mut self, index: usize) -> Result<(), Trouble> {
         let at = self.proxies[index].address();
-        self.fleet.start_worker_at(index, &at)?;
+        self.fleet.start_worker(index, &at)?;
         self.events.note("started", json!({ "worker": worker(index) }));
         Ok(())
     }
@@ -254,26 +257,28 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Wait until every task runs, they are spread evenly, and every partition of the output grows.
+    /// Wait until every task runs, they are spread evenly, and every partition of the output has grown since.
     pub fn at_rest(&mut self, when: &str) -> Result<(), Trouble> {
         let begun = Instant::now();
-        let mut before = None;
+        // The ends at the moment since which the tasks are settled. A partition's end moves once a commit, and tasks
+        // commit at moments of their own: two looks in a row may never see all of them move.
+        let mut since: Option<Vec<i64>> = None;
         loop {
             self.fleet.look()?;
             let settled = self.fleet.settled(self.setting.wish.workers, self.tasks);
             let ends = self.watcher.ends(&self.topics.output)?;
-            let grown = before
-                .replace(ends.clone())
-                .is_some_and(|b: Vec<i64>| b.iter().zip(&ends).all(|(b, e)| e > b));
-            if settled && grown {
+            since = if settled { since.or_else(|| Some(ends.clone())) } else { None };
+            let still = since.as_ref().map(|since| still(since, &ends));
+            if still.as_ref().is_some_and(Vec::is_empty) {
                 self.events.note("at rest", json!({ "when": when, "waited": begun.elapsed().as_secs_f64() }));
                 return Ok(());
             }
             if begun.elapsed() > REST {
-                return Err(format!(
-                    "{when}: tasks settled: {settled}, every output grows: {grown}, after {REST:?}"
-                )
-                .into());
+                let what = match still {
+                    None => "the tasks have not settled".to_owned(),
+                    Some(still) => format!("partitions {still:?} of {} have not grown", self.topics.output),
+                };
+                return Err(format!("{when}: {what} in {REST:?}").into());
             }
             std::thread::sleep(TICK);
         }

@@ -17,7 +17,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Time between two tries.
 const AGAIN: Duration = Duration::from_millis(100);
 /// For the next record of a topic whose end is known.
-const NEXT_RECORD: Duration = Duration::from_secs(30);
+pub(super) const NEXT_RECORD: Duration = Duration::from_secs(30);
 
 /// A client's settings.
 pub fn client(bootstrap: &str) -> ClientConfig {
