@@ -274,7 +274,28 @@ fn remove(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn docker(arguments: &[&str]) -> Result<String, String> {
+/// Lets the user of the image read a folder.
+///
+/// # Errors
+/// It is not ours.
+pub fn open_to_all(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+}
+
+/// `pelton ARGUMENTS` against a coordinator: what it wrote to standard output.
+///
+/// # Errors
+/// It failed.
+pub fn pelton(coordinator: &str, arguments: &[&str]) -> Result<String, String> {
+    said(Command::new(crate::parts::binary()).args(arguments).env("PELTON_COORDINATOR", coordinator))
+}
+
+/// `docker ARGUMENTS`: what it wrote to standard output.
+///
+/// # Errors
+/// It failed.
+pub fn docker(arguments: &[&str]) -> Result<String, String> {
     said(Command::new("docker").args(arguments))
 }
 

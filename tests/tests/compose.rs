@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pelton_tests::docker::until;
+use pelton_tests::docker::{self, docker, until};
 use pelton_tests::parts;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -43,7 +43,7 @@ fn the_compose_file_gives_a_cluster_that_outlives_a_worker_and_leaves_nothing() 
     let mut load = stage.run("fill").stdout(Stdio::null()).spawn().unwrap();
     until(LIMIT, "records come out", || stage.emitted() > RECORDS / 10).unwrap();
     let victim = stage.compose(&["ps", "-q", "worker-2"]);
-    docker(&["kill", victim.trim()]);
+    docker(&["kill", victim.trim()]).unwrap();
     assert!(load.wait().unwrap().success(), "all records are written");
     until(LIMIT, "the other two take over", || stage.holders().len() == 2).unwrap();
 
@@ -67,7 +67,7 @@ fn the_compose_file_gives_a_cluster_that_outlives_a_worker_and_leaves_nothing() 
     let label = format!("label=com.docker.compose.project={}", stage.project);
     for kind in ["container", "volume", "network"] {
         let all: &[&str] = if kind == "container" { &["--all"] } else { &[] };
-        let left = docker(&[&[kind, "ls", "--quiet", "--filter", &label], all].concat());
+        let left = docker(&[&[kind, "ls", "--quiet", "--filter", &label], all].concat()).unwrap();
         assert_eq!(left.trim(), "", "a {kind} is left");
     }
 }
@@ -85,13 +85,14 @@ impl Stage {
         let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (project, dir) = (format!("peltontest{}", std::process::id()), tempfile::tempdir().unwrap());
         // The user of the image reads it.
-        open_to_all(dir.path());
+        docker::open_to_all(dir.path()).unwrap();
         let stage = Stage { image: image.to_owned(), project, ports: [free(), free()], dir };
         stage.compose(&["up", "--detach"]);
         for service in ["queue", "coordinator", "worker-1", "worker-2", "worker-3"] {
             until(LIMIT, &format!("{service} is healthy"), || {
                 let id = stage.compose(&["ps", "-q", service]);
-                docker(&["inspect", "-f", "{{.State.Health.Status}}", id.trim()]).trim() == "healthy"
+                docker(&["inspect", "-f", "{{.State.Health.Status}}", id.trim()])
+                    .is_ok_and(|health| health == "healthy")
             })
             .unwrap();
         }
@@ -146,11 +147,7 @@ impl Stage {
     }
 
     fn pelton(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(parts::binary());
-        let coordinator = format!("http://127.0.0.1:{}", self.ports[0]);
-        let output = command.args(arguments).env("PELTON_COORDINATOR", coordinator).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        docker::pelton(&format!("http://127.0.0.1:{}", self.ports[0]), arguments).unwrap()
     }
 
     /// The workers with running tasks.
@@ -174,14 +171,4 @@ impl Drop for Stage {
         }
         self.compose(&["down", "--volumes", "--timeout", "1"]);
     }
-}
-
-fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker").args(arguments).stdin(Stdio::null()).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn open_to_all(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use pelton_tests::docker::until;
+use pelton_tests::docker::{self, until};
 use pelton_tests::parts;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -47,7 +47,7 @@ fn a_coordinator_keeps_its_worker_containers_whatever_is_killed_and_loses_no_rec
     // kill -9 of a container: another one takes its slot.
     let before = stage.containers();
     let victim = before.values().next().unwrap().clone();
-    docker(&["kill", &victim]);
+    docker::docker(&["kill", &victim]).unwrap();
     stage.until("the killed container is replaced", |stage| {
         let now = stage.containers();
         now.len() == 2 && !now.values().any(|id| *id == victim)
@@ -92,7 +92,7 @@ fn containers_of_a_dev_that_is_killed_end_with_it() {
     let file = dir.path().join("copy.yaml");
     std::fs::write(&file, DEFINITION).unwrap();
     // The user of the image reads it.
-    open_to_all(dir.path());
+    docker::open_to_all(dir.path()).unwrap();
     let mut dev = Command::new(parts::binary());
     dev.arg("dev").arg(&file).args(["--containers", "--image", &image, "--workers", "2"]);
     // What it keeps goes with the folder: killed, it cannot clean up.
@@ -203,11 +203,7 @@ impl Stage {
 
     fn pelton(&self, arguments: &[&str]) -> String {
         let (_, grpc) = self.coordinator.as_ref().unwrap();
-        let mut command = Command::new(parts::binary());
-        let output =
-            command.args(arguments).env("PELTON_COORDINATOR", format!("http://{grpc}")).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        docker::pelton(&format!("http://{grpc}"), arguments).unwrap()
     }
 
     /// Name and id of every container of the fleet.
@@ -240,9 +236,10 @@ impl Drop for Stage {
         }
         for id in self.containers().values() {
             if std::thread::panicking() {
-                eprintln!("--- {id}\n{}", docker(&["logs", "--tail", "20", id]));
+                eprintln!("--- {id}\n{}", docker::docker(&["logs", "--tail", "20", id]).unwrap_or_default());
             }
-            docker(&["rm", "--force", "--volumes", id]);
+            // It may be gone by now.
+            let _ = docker::docker(&["rm", "--force", "--volumes", id]);
         }
         let _ = self.broker.kill();
         let _ = self.broker.wait();
@@ -264,7 +261,9 @@ fn start(arguments: &[&str], settings: &[(&str, &str)]) -> (Child, Value) {
 fn listed(fleet: &str, all: &[&str]) -> BTreeMap<String, String> {
     let label = format!("label=dev.pelton.fleet={fleet}");
     let format = "{{.Names}} {{.ID}}";
-    let lines = docker(&[&["ps", "--no-trunc", "--filter", &label, "--format", format][..], all].concat());
+    let lines =
+        docker::docker(&[&["ps", "--no-trunc", "--filter", &label, "--format", format][..], all].concat());
+    let lines = lines.unwrap_or_default();
     lines.lines().filter_map(|line| line.split_once(' ')).map(|(name, id)| (name.into(), id.into())).collect()
 }
 
@@ -274,17 +273,6 @@ fn containers(fleet: &str) -> BTreeMap<String, String> {
 
 fn running(fleet: &str) -> BTreeMap<String, String> {
     listed(fleet, &[])
-}
-
-/// One that is gone meanwhile is no failure; the conditions judge.
-fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker").args(arguments).stdin(Stdio::null()).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn open_to_all(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Numbers, sent without a pause worth the name until they are stopped.

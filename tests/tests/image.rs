@@ -48,7 +48,7 @@ fn the_image_says_what_it_is_and_runs_as_nobody() {
         let label = format!("org.opencontainers.image.{label}");
         assert!(config["Labels"][&label].as_str().is_some_and(|text| !text.is_empty()), "{label}: {config}");
     }
-    let version = run(&image, "none", &[], &["--version"]);
+    let version = run(&image, "none", &["--version"]);
     let said = String::from_utf8_lossy(&version.stdout).into_owned();
     assert_eq!(
         said.trim().strip_prefix("pelton "),
@@ -86,7 +86,7 @@ fn a_container_finds_another_by_its_name() {
     let url = format!("kafka://{advertised}");
     let bench = ["bench", &url, "--duration", "1s", "--rate", "100", "--partitions", "1"];
     until(LIMIT, "a container measures the queue by its name", || {
-        run(&image, containers.network(), &[], &bench).status.success()
+        run(&image, containers.network(), &bench).status.success()
     })
     .unwrap();
 }
@@ -97,8 +97,8 @@ fn is_of_the_engine(file: &str) -> bool {
 }
 
 /// `pelton ARGUMENTS` in a hardened container.
-fn run(image: &str, network: &str, options: &[&str], arguments: &[&str]) -> Output {
-    docker(&[&HARDENED[..], &[network], options, &[image], arguments].concat())
+fn run(image: &str, network: &str, arguments: &[&str]) -> Output {
+    docker(&[&HARDENED[..], &[network], &[image], arguments].concat())
 }
 
 /// All files of a container that was made and not started.

@@ -161,11 +161,6 @@ impl Proxy {
     pub fn reset(&self) {
         self.shared.lock().pairs.values().for_each(|pair| pair.reset());
     }
-
-    /// Connections there are.
-    pub fn connections(&self) -> usize {
-        self.shared.lock().pairs.len()
-    }
 }
 
 impl Drop for Proxy {

@@ -58,12 +58,6 @@ impl Rule {
         Rule { client: client.into(), ..self }
     }
 
-    /// Deliver what is held after this time.
-    #[must_use]
-    pub fn at_most(self, at_most: Duration) -> Rule {
-        Rule { at_most: Some(at_most), ..self }
-    }
-
     fn fits(&self, key: ApiKey, client: &str) -> bool {
         self.key.is_none_or(|wanted| wanted == key) && client.starts_with(&self.client)
     }

@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn a_line_says_what_to_do_and_a_wrong_one_is_told_so() {
-        let rule = Rule { skip: 2, ..Rule::next(ApiKey::END_TXN, Fault::Cut).of("worker") };
-        let rule = rule.at_most(Duration::from_secs(3));
+        let at_most = Some(Duration::from_secs(3));
+        let rule = Rule { skip: 2, at_most, ..Rule::next(ApiKey::END_TXN, Fault::Cut).of("worker") };
         assert_eq!(
             Word::parse("arm cut EndTxn client=worker times=1 skip=2 at-most=3s"),
             Ok(Word::Arm(rule))

@@ -86,7 +86,7 @@ impl Scene<'_> {
     }
 
     pub fn restart(&mut self, index: usize) {
-        self.fleet.start_worker_at(index, &self.proxies[index].address()).unwrap();
+        self.fleet.start_worker(index, &self.proxies[index].address()).unwrap();
     }
 
     pub fn kill(&mut self, index: usize) {
