@@ -9,6 +9,7 @@ mod exit;
 mod fleet;
 mod host;
 mod idle;
+mod input;
 mod lifeline;
 mod memory;
 mod output;

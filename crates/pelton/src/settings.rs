@@ -46,13 +46,7 @@ impl Node {
     /// # Errors
     /// Every unknown key and wrong value, of all layers.
     pub fn load(&self, flags: &[(&str, Option<String>)]) -> Result<Settings, Failure> {
-        let text =
-            match &self.file {
-                Some(path) => Some(std::fs::read_to_string(path).map_err(|e| {
-                    Failure::bad(format!("cannot read settings from {}: {e}", path.display()))
-                })?),
-                None => None,
-            };
+        let text = self.file.as_deref().map(crate::input::of_file).transpose()?;
         let name = self.file.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
         let env: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))

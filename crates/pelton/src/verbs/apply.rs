@@ -4,10 +4,10 @@ use crate::{
     cli::{ApplyArgs, DefinitionArgs, DiffArgs, Format},
     client::{Client, within},
     exit::Failure,
-    output,
+    input, output,
 };
 use pelton_proto::v1;
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
 /// Applying may create topics and load models.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,14 +75,7 @@ fn read(named: DefinitionArgs) -> Result<(String, String), Failure> {
     let path = named.file.or(named.filename);
     let path = path.ok_or_else(|| Failure::new(crate::exit::Exit::Usage, "name a file"))?;
     if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|e| Failure::bad(format!("cannot read standard input: {e}")))?;
-        return Ok(("standard input".into(), text));
+        return Ok(("standard input".into(), input::of_stdin()?));
     }
-    let name = path.display().to_string();
-    let text =
-        std::fs::read_to_string(&path).map_err(|e| Failure::bad(format!("cannot read {name}: {e}")))?;
-    Ok((name, text))
+    Ok((path.display().to_string(), input::of_file(&path)?))
 }

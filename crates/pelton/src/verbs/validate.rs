@@ -33,7 +33,7 @@ pub fn read(
     connections: Option<Connections>,
 ) -> Result<Definitions, Failure> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::bad(format!("cannot read {name}: {e}")))?;
+    let text = crate::input::of_file(path)?;
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_path_buf(),
         _ => PathBuf::from("."),

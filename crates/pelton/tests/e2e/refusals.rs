@@ -133,6 +133,6 @@ fn definitions_come_from_standard_input_too() {
     let nobody = format!("http://{}", net::free_address());
     let refused = said_to(["apply", "-f", "-", "--coordinator", &nobody], b"apiVersion: pelton.dev/v1\n");
     refused.refused(69, &["no coordinator answers"]);
-    said_to(["apply", "-", "--coordinator", &nobody], b"\xff\xfe")
-        .refused(78, &["cannot read standard input"]);
+    said_to(["apply", "-", "--coordinator", &nobody], b"a:\n\xff\xfe")
+        .refused(78, &["standard input:2: not UTF-8: byte 4", "save it as UTF-8"]);
 }
