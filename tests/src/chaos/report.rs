@@ -2,10 +2,22 @@
 
 use super::{
     check::{Delivery, Verdict},
-    record::Record,
-    silence::{Span, longest, stopped},
+    silence::{Span, Times, after, quantile, stopped},
 };
 use std::{collections::BTreeMap, fmt};
+
+/// What happened in a run.
+#[derive(Clone, Debug)]
+pub struct Course {
+    /// The time under load.
+    pub window: Span,
+    /// The times without a coordinator.
+    pub outages: Vec<Span>,
+    /// What was done, and when, milliseconds since 1970.
+    pub deeds: Vec<(&'static str, i64)>,
+    /// Records that the load had acknowledged.
+    pub sent: u64,
+}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -15,67 +27,64 @@ pub struct Report {
     window: Span,
     /// The longest silence of each partition.
     silences: Vec<Span>,
+    /// By what was done, the silences that followed, milliseconds in order.
+    after: BTreeMap<&'static str, Vec<i64>>,
     /// Each time without a coordinator, with the longest silence of any partition in it.
     outages: Vec<(Span, i64)>,
-    stopped: Vec<String>,
-    unread: Option<String>,
-    /// How often each thing was done.
-    deeds: BTreeMap<&'static str, usize>,
-    /// What those saw who watched meanwhile, and what else must not be.
+    /// What must not be, beside what the verdict says.
     other: Vec<String>,
 }
 
 impl Report {
-    /// A report on these records: `window` is the time under load, `outages` the times without a coordinator, `sent` the
-    /// number of records that the load had acknowledged.
+    /// A report on what came out, and when. `other`: what those saw who watched meanwhile, and what else must not be.
     pub fn new(
         delivery: Delivery,
         verdict: Verdict,
-        output: &[Record],
-        partitions: i32,
-        window: Span,
-        outages: Vec<Span>,
-        sent: u64,
+        times: &Times,
+        course: Course,
+        other: Vec<String>,
     ) -> Report {
-        let in_outage = |outage: &Span| {
-            let silent = (0..partitions).map(|p| longest(output, p, *outage).length_ms()).max();
-            (*outage, silent.unwrap_or_default())
-        };
+        let Course { window, outages, deeds, sent } = course;
         let unread = (verdict.ids as u64 != sent)
             .then(|| format!("the input has {} ids, but the load wrote {sent}", verdict.ids));
+        let stopped = outages.iter().filter_map(|outage| stopped(times, *outage));
         Report {
             delivery,
             verdict,
             window,
-            silences: (0..partitions).map(|p| longest(output, p, window)).collect(),
-            stopped: outages.iter().filter_map(|o| stopped(output, partitions, *o)).collect(),
-            outages: outages.iter().map(in_outage).collect(),
-            unread,
-            deeds: BTreeMap::new(),
-            other: Vec::new(),
+            silences: times.longest(window).collect(),
+            after: after(times, &deeds, window.to_ms),
+            other: stopped.chain(unread).chain(other).collect(),
+            outages: outages.into_iter().map(|outage| (outage, times.longest_of_any(outage))).collect(),
         }
-    }
-
-    /// With what was done, and what else must not be.
-    #[must_use]
-    pub fn with(self, deeds: BTreeMap<&'static str, usize>, other: Vec<String>) -> Report {
-        Report { deeds, other, ..self }
     }
 
     /// What must not be, one line each.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.verdict.faults(self.delivery);
-        faults.extend(self.stopped.iter().cloned());
-        faults.extend(self.unread.clone());
         faults.extend(self.other.iter().cloned());
         faults
     }
+
+    /// How often each thing was done, and what it cost.
+    fn deeds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "longest silence of any partition until the next was done, seconds:")?;
+        writeln!(f, "  {:<24} {:>5} {:>7} {:>7} {:>7}", "done", "times", "p50", "p99", "longest")?;
+        for (deed, silent) in &self.after {
+            let [half, most, all] = [0.5, 0.99, 1.0].map(|share| seconds(quantile(silent, share)));
+            writeln!(f, "  {deed:<24} {:>5} {half:>7.3} {most:>7.3} {all:>7.3}", silent.len())?;
+        }
+        Ok(())
+    }
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1e3
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Verdict { ids, written, duplicates, lost, disordered, .. } = &self.verdict;
-        let seconds = |ms: i64| ms as f64 / 1e3;
         writeln!(
             f,
             "ids sent {ids}, records written {written}, lost {}, out of order {}",
@@ -83,8 +92,7 @@ impl fmt::Display for Report {
             disordered.len()
         )?;
         writeln!(f, "duplicates {duplicates} ({:.2} %)", *duplicates as f64 * 100.0 / (*ids).max(1) as f64)?;
-        let deeds: Vec<_> = self.deeds.iter().map(|(deed, times)| format!("{times} x {deed}")).collect();
-        writeln!(f, "done: {}", deeds.join(", "))?;
+        self.deeds(f)?;
         writeln!(
             f,
             "under load for {:.1} s; longest silence by partition:",

@@ -8,8 +8,8 @@ use super::{
     load::Load,
     plan::{Wish, plan},
     record::Record,
-    report::Report,
-    silence::Span,
+    report::{Course, Report},
+    silence::{Span, Times},
     topics::{NEXT_RECORD, Reading, Topics, Trouble, Watcher, open_transactions, read_values},
     witness::{Auditor, Reader, Trace, disagreements},
 };
@@ -69,7 +69,7 @@ pub fn run(setting: &Setting) -> Result<Report, Trouble> {
     for act in plan(&setting.wish) {
         std::thread::sleep(act.pause);
         stage.fleet.look()?;
-        *stage.deeds.entry(act.deed.name()).or_default() += 1;
+        stage.deeds.push((act.deed.name(), now_ms()));
         stage.act(act)?;
     }
     stage.at_rest("after the last fault")?;
@@ -92,8 +92,9 @@ pub fn run(setting: &Setting) -> Result<Report, Trouble> {
     let verdict = check(&input, &output);
     events.note("read", json!({ "input": input.len(), "output": output.len(), "looks": audit.looks }));
     let window = Span { from_ms, to_ms };
-    let report = Report::new(setting.delivery, verdict, &output, setting.partitions, window, outages, sent);
-    let report = report.with(deeds, other);
+    let course = Course { window, outages, deeds, sent };
+    let times = Times::of(&output, setting.partitions);
+    let report = Report::new(setting.delivery, verdict, &times, course, other);
     events.note("checked", json!({ "faults": report.faults() }));
     Ok(report)
 }
@@ -184,7 +185,8 @@ pub(super) struct Stage<'a> {
     pub topics: Topics,
     pub events: Events,
     pub outages: Vec<Span>,
-    pub deeds: BTreeMap<&'static str, usize>,
+    /// What was done, and when, milliseconds since 1970.
+    pub deeds: Vec<(&'static str, i64)>,
     /// To how many tasks the shards are dealt.
     pub tasks: usize,
     /// Poison records written.
@@ -217,7 +219,7 @@ impl<'a> Stage<'a> {
             topics,
             events,
             outages: Vec::new(),
-            deeds: BTreeMap::new(),
+            deeds: Vec::new(),
             poison: 0,
         })
     }
