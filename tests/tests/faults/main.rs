@@ -31,14 +31,31 @@ impl Scene<'_> {
     }
 }
 
+fn shapes(server: &Server) -> [Shape; 3] {
+    [Shape::Plain, Shape::Asks(server.url.clone()), Shape::DeadLetters]
+}
+
+/// Play a scene on each cluster: with a pipeline that keeps each record, and where `PELTON_TEST_SHAPES` is `all` with one that
+/// asks a server and one with dead letters too.
+fn in_each_shape(play: impl Fn(Scene<'_>, Shape)) {
+    let server = Server::start();
+    let all = std::env::var("PELTON_TEST_SHAPES").is_ok_and(|shapes| shapes == "all");
+    let shapes = shapes(&server);
+    for cluster in clusters() {
+        for shape in shapes.iter().take(if all { shapes.len() } else { 1 }) {
+            println!("{shape:?} on {}", cluster.bootstrap());
+            play(Scene::new(&cluster), shape.clone());
+        }
+    }
+}
+
 /// W1 to W3: a worker is killed at this request of a transaction, with three pipelines at work.
 fn killed_at(request: ApiKey, fault: Fault) {
     for cluster in clusters() {
         let server = Server::start();
         let mut scene = Scene::new(&cluster);
         let worker = scene.worker();
-        let shapes = [Shape::Plain, Shape::Asks(server.url.clone()), Shape::DeadLetters];
-        let pipelines = shapes.map(|shape| scene.pipeline(shape, 2));
+        let pipelines = shapes(&server).map(|shape| scene.pipeline(shape, 2));
         for pipeline in &pipelines {
             scene.apply(pipeline);
             scene.put(pipeline, 0..40);
@@ -75,10 +92,9 @@ fn w3_a_worker_killed_before_it_heard_that_its_transaction_is_committed_is_follo
 
 #[test]
 fn w4_offsets_that_arrive_again_in_the_next_transaction_do_no_harm() {
-    for cluster in clusters() {
-        let mut scene = Scene::new(&cluster);
+    in_each_shape(|mut scene, shape| {
         let worker = scene.worker();
-        let pipeline = scene.pipeline(Shape::Plain, 1);
+        let pipeline = scene.pipeline(shape, 1);
         scene.apply(&pipeline);
         scene.put(&pipeline, 0..20);
         scene.until_found(&pipeline, 20);
@@ -97,7 +113,7 @@ fn w4_offsets_that_arrive_again_in_the_next_transaction_do_no_harm() {
         scene.restart(worker);
         scene.put(&pipeline, 60..70);
         scene.each_once(&pipeline, 70);
-    }
+    });
 }
 
 /// Worker 0 is stopped in the middle of a transaction, and worker 1 takes the task over and does the work.
@@ -116,9 +132,8 @@ fn stopped_in_a_transaction(scene: &mut Scene<'_>, pipeline: &Pipeline) -> Ticke
 
 #[test]
 fn w5_a_worker_that_was_stopped_beyond_its_lease_commits_nothing_when_it_goes_on() {
-    for cluster in clusters() {
-        let mut scene = Scene::new(&cluster);
-        let pipeline = scene.pipeline(Shape::Plain, 2);
+    in_each_shape(|mut scene, shape| {
+        let pipeline = scene.pipeline(shape, 2);
         let held = stopped_in_a_transaction(&mut scene, &pipeline);
         scene.until_found(&pipeline, 80);
         scene.signal(0, "CONT");
@@ -126,14 +141,13 @@ fn w5_a_worker_that_was_stopped_beyond_its_lease_commits_nothing_when_it_goes_on
         scene.until_answered(0, held);
         scene.put(&pipeline, 80..120);
         scene.each_once(&pipeline, 120);
-    }
+    });
 }
 
 #[test]
 fn w6_w9_a_stale_grantee_that_initialises_last_steps_down_without_a_coordinator() {
-    for cluster in clusters() {
-        let mut scene = Scene::new(&cluster);
-        let pipeline = scene.pipeline(Shape::Plain, 1);
+    in_each_shape(|mut scene, shape| {
+        let pipeline = scene.pipeline(shape, 1);
         scene.worker();
         scene.apply(&pipeline);
         scene.put(&pipeline, 0..40);
@@ -156,14 +170,13 @@ fn w6_w9_a_stale_grantee_that_initialises_last_steps_down_without_a_coordinator(
         scene.fleet.start_coordinator().unwrap();
         scene.each_once(&pipeline, 120);
         assert_eq!(scene.epochs(&pipeline), second, "the newer owner has it");
-    }
+    });
 }
 
 #[test]
 fn w6_a_grantee_that_slept_before_its_init_finds_the_claim_of_the_next_one() {
-    for cluster in clusters() {
-        let mut scene = Scene::new(&cluster);
-        let pipeline = scene.pipeline(Shape::Plain, 1);
+    in_each_shape(|mut scene, shape| {
+        let pipeline = scene.pipeline(shape, 1);
         scene.worker();
         let held = scene.proxies[0].arm(Rule::next(ApiKey::INIT_PRODUCER_ID, Fault::Hold));
         scene.apply(&pipeline);
@@ -182,15 +195,14 @@ fn w6_a_grantee_that_slept_before_its_init_finds_the_claim_of_the_next_one() {
         assert_eq!(scene.epochs(&pipeline), owner, "the newer owner has it");
         scene.fleet.start_coordinator().unwrap();
         scene.each_once(&pipeline, 80);
-    }
+    });
 }
 
 #[test]
 fn w7_a_stolen_transactional_id_costs_a_new_producer_and_nothing_else() {
-    for cluster in clusters() {
-        let mut scene = Scene::new(&cluster);
+    in_each_shape(|mut scene, shape| {
         scene.worker();
-        let pipeline = scene.pipeline(Shape::Plain, 1);
+        let pipeline = scene.pipeline(shape, 1);
         scene.apply(&pipeline);
         for round in 0..3 {
             scene.put(&pipeline, round * 20..(round + 1) * 20);
@@ -199,12 +211,12 @@ fn w7_a_stolen_transactional_id_costs_a_new_producer_and_nothing_else() {
             let uuid = text.split(';').find_map(|part| part.strip_prefix("u=")).unwrap();
             let id = format!("pelton.default.{uuid}.0.g1.t0");
             let thief: BaseProducer =
-                client(cluster.bootstrap()).set("transactional.id", id).create().unwrap();
+                client(scene.cluster.bootstrap()).set("transactional.id", id).create().unwrap();
             thief.init_transactions(Duration::from_secs(30)).unwrap();
         }
         scene.put(&pipeline, 60..80);
         scene.each_once(&pipeline, 80);
-    }
+    });
 }
 
 #[test]
@@ -231,10 +243,9 @@ fn w10_a_broker_that_is_started_anew_in_a_transaction_loses_and_doubles_nothing(
 
 #[test]
 fn w11_a_transaction_that_outlasts_its_time_is_done_again() {
-    for cluster in clusters() {
-        let mut scene = Scene::new(&cluster);
+    in_each_shape(|mut scene, shape| {
         let worker = scene.worker();
-        let pipeline = scene.pipeline(Shape::Plain, 2);
+        let pipeline = scene.pipeline(shape, 2);
         scene.apply(&pipeline);
         scene.put(&pipeline, 0..40);
         scene.until_found(&pipeline, 40);
@@ -248,14 +259,13 @@ fn w11_a_transaction_that_outlasts_its_time_is_done_again() {
         scene.proxies[worker].release(held);
         scene.put(&pipeline, 80..100);
         scene.each_once(&pipeline, 100);
-    }
+    });
 }
 
 #[test]
 fn w13_an_old_generation_that_wakes_after_shards_were_dealt_anew_steps_down() {
-    for cluster in clusters() {
-        let mut scene = Scene::new(&cluster);
-        let mut pipeline = scene.pipeline(Shape::Plain, 4);
+    in_each_shape(|mut scene, shape| {
+        let mut pipeline = scene.pipeline(shape, 4);
         pipeline.tasks = 2;
         let held = stopped_in_a_transaction(&mut scene, &pipeline);
         pipeline.tasks = 3;
@@ -266,7 +276,7 @@ fn w13_an_old_generation_that_wakes_after_shards_were_dealt_anew_steps_down() {
         scene.until_answered(0, held);
         scene.put(&pipeline, 80..120);
         scene.each_once(&pipeline, 120);
-    }
+    });
 }
 
 #[test]
