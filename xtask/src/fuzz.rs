@@ -1,8 +1,9 @@
-//! `cargo xtask fuzz`: libFuzzer on the embedded broker's decoders; the targets are in `fuzz/`.
+//! `cargo xtask fuzz`: libFuzzer on the decoders of the embedded broker, and on the language; the targets are in `fuzz/`.
 //!
 //! Coverage comes from LLVM's sanitizer pass, which the stable compiler passes on: no nightly, and no `cargo-fuzz`.
 
 use std::path::PathBuf;
+use std::process::{Command, ExitCode};
 
 use clap::{Args, ValueEnum};
 
@@ -17,6 +18,21 @@ const COVERAGE: [&str; 5] = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
+/// Set where cargo calls this program in front of the compiler.
+const WRAPPER: &str = "PELTON_FUZZ_WRAPPER";
+
+/// If cargo calls this program in front of the compiler: compile, the language and its target with counters.
+pub fn compile() -> Option<ExitCode> {
+    std::env::var_os(WRAPPER)?;
+    let mut arguments = std::env::args_os().skip(1);
+    let mut compiler = Command::new(arguments.next()?);
+    let arguments: Vec<_> = arguments.collect();
+    let name = arguments.iter().skip_while(|argument| *argument != "--crate-name").nth(1);
+    let counted = name.is_some_and(|name| name == "pelton_expr" || name == "expr");
+    let status = compiler.args(arguments).args(COVERAGE.iter().filter(|_| counted)).status();
+    Some(if status.is_ok_and(|status| status.success()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// What is given any bytes.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Target {
@@ -28,6 +44,8 @@ enum Target {
     Log,
     /// Frames of somebody who logs in, or does not.
     Login,
+    /// Records for programs, with and without VRL.
+    Expr,
 }
 
 /// What `cargo xtask fuzz` may be told.
@@ -74,7 +92,14 @@ fn build(target: &str) -> Result<PathBuf, String> {
     let options =
         ["build", "--release", "--manifest-path", "fuzz/Cargo.toml", "--target", &host, "--bin", target];
     let mut cargo = shell::cargo(options);
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\x1f")).env("CARGO_TARGET_DIR", &folder);
+    cargo.env("CARGO_TARGET_DIR", &folder);
+    if target == "expr" {
+        // Of VRL only its answers count; with counters it would take minutes more to compile, and run slower.
+        let this = std::env::current_exe().map_err(|cause| format!("the path of this program: {cause}"))?;
+        cargo.args(["--features", "expr"]).env("RUSTC_WRAPPER", this).env(WRAPPER, "1");
+    } else {
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\x1f"));
+    }
     shell::run(&mut cargo)?;
     Ok(folder.join(host).join("release").join(target))
 }

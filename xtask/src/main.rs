@@ -38,7 +38,7 @@ enum Command {
     Ci(ci::Options),
     /// Checks licences, bans and sources of the dependencies against deny.toml.
     Deny,
-    /// Gives the embedded broker's decoders any bytes, guided by coverage.
+    /// Gives the embedded broker's decoders, or the language, any bytes, guided by coverage.
     Fuzz(fuzz::Options),
     /// Builds the static binary and the container image.
     Image(image::Options),
@@ -52,6 +52,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(compiled) = fuzz::compile() {
+        return compiled;
+    }
     let done = match Arguments::parse().command {
         Command::Ci(options) => return ci::run(&options),
         Command::Bench(command) => bench::run(&command),

@@ -126,8 +126,12 @@ impl Found<'_> {
         list.out.push(b'{');
         let mut failed = None;
         let scanned: Result<(), JsonError> = scan::record(bytes, |member: Member| {
-            let key = value::text(bytes, member.quoted_key())?;
-            let slot = position(self.names, key.as_bytes());
+            // As the index does it: a key without escapes may be no UTF-8.
+            let slot = if member.key_escaped {
+                position(self.names, value::text(bytes, member.quoted_key())?.as_bytes())
+            } else {
+                position(self.names, &bytes[member.key()])
+            };
             match slot.map(|slot| (slot, new(slot))) {
                 None | Some((_, New::AsItCame)) => list.item().extend_from_slice(&bytes[member.whole()]),
                 Some((slot, New::Set(value))) if self.row.places[slot].member == member => {

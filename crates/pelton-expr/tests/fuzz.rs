@@ -5,26 +5,15 @@ mod fuzz {
 }
 
 use proptest::{collection::vec, prelude::*};
-
-/// Records to start from.
-const SEEDS: [&str; 8] = [
-    r#"{"a":2,"b":"x","c":[1,{"a":true}]}"#,
-    r#"{"a":{"b":[0,"é\u00e9"]},"b":-0.5e3,"c":[]}"#,
-    r#"{ "a" : "xy" , "a":"\ud83d\ude00 \"q\"", "b" : "12" }"#,
-    r#"{"\u0061":18446744073709551615,"b":123456789012345678901234567890}"#,
-    r#"{"b":" Trim Me ","a":1.50,"é":null,"c":{"a":{}}}"#,
-    r#"{"a":1e400,"b":"\ud800","c":[[[[1]]]]}"#,
-    "{}",
-    "[1,\"x\"]",
-];
+use std::path::Path;
 
 proptest! {
     #[test]
     fn no_bytes_make_the_fast_path_panic_or_differ_from_vrl(
-        seed in 0..SEEDS.len(),
+        seed in 0..fuzz::check::SEEDS.len(),
         changes in vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 0..6),
     ) {
-        let mut record = SEEDS[seed].as_bytes().to_vec();
+        let mut record = fuzz::check::SEEDS[seed].as_bytes().to_vec();
         for (at, byte, how) in changes {
             let at = at.index(record.len() + 1);
             match how {
@@ -40,5 +29,16 @@ proptest! {
             }
         }
         fuzz::check::check(&record);
+    }
+}
+
+#[test]
+fn what_the_fuzzer_found_stays_mended() {
+    let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/found/expr");
+    let records: Vec<_> = std::fs::read_dir(found).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!records.is_empty());
+    for record in records {
+        println!("{}", record.display());
+        fuzz::check::check(&std::fs::read(record).unwrap());
     }
 }
