@@ -28,6 +28,7 @@
 //! ```
 
 pub mod batch;
+pub mod discovery;
 pub mod health;
 pub mod http;
 mod json_lines;
@@ -37,9 +38,10 @@ pub mod panics;
 mod recent;
 pub mod traces;
 
+pub use discovery::Target;
 pub use health::{Check, Health, Liveness, Pulse, Readiness};
 pub use logs::{LogFormat, LogOptions};
-pub use metrics::{Family, Label, MetricError, Metrics};
+pub use metrics::{Described, Family, Label, MetricError, Metrics};
 pub use recent::RecentLines;
 pub use traces::TraceOptions;
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
 };
-use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// Series of one name beyond which new label values are folded into [`OVERFLOW`]: room for 2,000 tasks by a handful
 /// of operators, and still a page that Prometheus reads in a second.
@@ -21,6 +21,12 @@ pub const OVERFLOW: &str = "_other";
 /// Upper bounds for durations, seconds: 0.5 ms (a commit to a local broker) to 60 s (a drain), about 1-2-5.
 pub const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+
+/// Upper bounds for work on one batch, seconds: 10 us (a filter on a handful of records) to 1 s, 1-2-5.
+pub const SHORT_SECONDS: &[f64] = &[
+    0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
+    1.0,
+];
 
 /// Upper bounds for sizes, bytes: 256 B to 256 MiB in steps of four.
 pub const BYTES: &[f64] = &[
@@ -149,8 +155,23 @@ struct Shared {
 }
 
 struct Known {
+    kind: Kind,
+    help: String,
     labels: Vec<Label>,
     metric: Box<dyn Any + Send>,
+}
+
+/// What a metric is, for a page of all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Its labels, in order.
+    pub labels: Vec<&'static str>,
+    /// What it tells.
+    pub help: String,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -163,16 +184,10 @@ impl Metrics {
     /// Metrics of a process of this role, with `pelton_build_info` and the usual `process_*` of `/proc`.
     pub fn new(role: &str) -> Self {
         let registry = Registry::new();
-        let folded = IntCounterVec::new(
-            Opts::new(
-                "pelton_metric_series_folded_total",
-                "Times a new series was counted as `_other` because its metric had reached the limit.",
-            ),
-            &["metric"],
-        )
-        .and_then(|folded| registry.register(Box::new(folded.clone())).map(|()| folded));
+        let folded = IntCounterVec::new(Opts::new(FOLDED.name, FOLDED.help), &["metric"])
+            .and_then(|folded| registry.register(Box::new(folded.clone())).map(|()| folded));
         let folded = folded.expect("the first metric of a new registry, with a constant name");
-        let info = Opts::new("pelton_build_info", "Always 1; the labels tell what is running.")
+        let info = Opts::new(BUILD_INFO.name, BUILD_INFO.help)
             .const_label("version", env!("CARGO_PKG_VERSION"))
             .const_label("commit", option_env!("PELTON_COMMIT").unwrap_or("unknown"))
             .const_label("role", role);
@@ -187,28 +202,47 @@ impl Metrics {
         Metrics { shared: Arc::new(shared) }
     }
 
+    /// All metrics of the process that this crate and its users name, in order; `process_*` are the library's.
+    pub fn described(&self) -> Vec<Described> {
+        let names = |labels: &[Label]| labels.iter().map(|label| label.name()).collect();
+        let told = lock(&self.shared.known);
+        let own = [(FOLDED, vec!["metric"]), (BUILD_INFO, vec!["version", "commit", "role"])];
+        let own = own.into_iter().map(|(said, labels)| Described {
+            name: said.name.into(),
+            kind: said.kind.name(),
+            labels,
+            help: said.help.into(),
+        });
+        let registered = told.iter().map(|(name, known)| Described {
+            name: name.clone(),
+            kind: known.kind.name(),
+            labels: names(&known.labels),
+            help: known.help.clone(),
+        });
+        let mut all: Vec<_> = own.chain(registered).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
     /// A count that only rises; its name ends in `_total`.
     pub fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricError> {
-        check_name(name, Kind::Counter)?;
-        self.once(name, &[], || IntCounter::with_opts(Opts::new(name, help)))
+        self.once(Said::new(Kind::Counter, name, help)?, || IntCounter::with_opts(Opts::new(name, help)))
     }
 
     /// A whole number that goes up and down: epochs, counts of tasks, 0 or 1.
     pub fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricError> {
-        check_name(name, Kind::Gauge)?;
-        self.once(name, &[], || IntGauge::with_opts(Opts::new(name, help)))
+        self.once(Said::new(Kind::Gauge, name, help)?, || IntGauge::with_opts(Opts::new(name, help)))
     }
 
     /// A quantity that goes up and down: seconds, ratios.
     pub fn float_gauge(&self, name: &str, help: &str) -> Result<Gauge, MetricError> {
-        check_name(name, Kind::Gauge)?;
-        self.once(name, &[], || Gauge::with_opts(Opts::new(name, help)))
+        self.once(Said::new(Kind::Gauge, name, help)?, || Gauge::with_opts(Opts::new(name, help)))
     }
 
     /// A distribution over `bounds` ([`SECONDS`], [`BYTES`], [`RECORDS`]); its name ends in that unit.
     pub fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, MetricError> {
-        check_name(name, Kind::Histogram)?;
-        self.once(name, &[], || Histogram::with_opts(HistogramOpts::new(name, help).buckets(bounds.to_vec())))
+        let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+        self.once(Said::new(Kind::Histogram, name, help)?, || Histogram::with_opts(options))
     }
 
     /// Counters by label.
@@ -218,14 +252,25 @@ impl Metrics {
         help: &str,
         labels: &[Label],
     ) -> Result<Family<IntCounter>, MetricError> {
-        check_name(name, Kind::Counter)?;
-        self.family(name, labels, |names| IntCounterVec::new(Opts::new(name, help), names))
+        let said = Said::new(Kind::Counter, name, help)?;
+        self.family(said, labels, |names| IntCounterVec::new(Opts::new(name, help), names))
+    }
+
+    /// Counters of quantities by label: seconds spent on something.
+    pub fn float_counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[Label],
+    ) -> Result<Family<Counter>, MetricError> {
+        let said = Said::new(Kind::Counter, name, help)?;
+        self.family(said, labels, |names| CounterVec::new(Opts::new(name, help), names))
     }
 
     /// Gauges of whole numbers by label.
     pub fn gauges(&self, name: &str, help: &str, labels: &[Label]) -> Result<Family<IntGauge>, MetricError> {
-        check_name(name, Kind::Gauge)?;
-        self.family(name, labels, |names| IntGaugeVec::new(Opts::new(name, help), names))
+        let said = Said::new(Kind::Gauge, name, help)?;
+        self.family(said, labels, |names| IntGaugeVec::new(Opts::new(name, help), names))
     }
 
     /// Gauges of quantities by label.
@@ -235,8 +280,8 @@ impl Metrics {
         help: &str,
         labels: &[Label],
     ) -> Result<Family<Gauge>, MetricError> {
-        check_name(name, Kind::Gauge)?;
-        self.family(name, labels, |names| GaugeVec::new(Opts::new(name, help), names))
+        let said = Said::new(Kind::Gauge, name, help)?;
+        self.family(said, labels, |names| GaugeVec::new(Opts::new(name, help), names))
     }
 
     /// Distributions by label.
@@ -247,9 +292,9 @@ impl Metrics {
         labels: &[Label],
         bounds: &[f64],
     ) -> Result<Family<Histogram>, MetricError> {
-        check_name(name, Kind::Histogram)?;
+        let said = Said::new(Kind::Histogram, name, help)?;
         let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
-        self.family(name, labels, |names| HistogramVec::new(options, names))
+        self.family(said, labels, |names| HistogramVec::new(options, names))
     }
 
     /// Runs `update` before each reading of the page, for gauges that are cheaper to compute than to keep.
@@ -271,7 +316,7 @@ impl Metrics {
 
     fn family<B>(
         &self,
-        name: &str,
+        said: Said<'_>,
         labels: &[Label],
         make: impl FnOnce(&[&str]) -> prometheus::Result<MetricVec<B>>,
     ) -> Result<Family<B::M>, MetricError>
@@ -281,8 +326,8 @@ impl Metrics {
         MetricVec<B>: Collector + Clone,
     {
         let names: Vec<&str> = labels.iter().map(|label| label.name()).collect();
-        let folded = self.shared.folded.with_label_values(&[name]);
-        self.register(name, labels, || {
+        let folded = self.shared.folded.with_label_values(&[said.name]);
+        self.register(said, labels, || {
             let all = make(&names)?;
             let collector = all.clone();
             let series = Series { labels: labels.len(), limit: SERIES_LIMIT, seen: Mutex::default(), all };
@@ -290,16 +335,11 @@ impl Metrics {
         })
     }
 
-    fn once<M>(
-        &self,
-        name: &str,
-        labels: &[Label],
-        make: impl FnOnce() -> prometheus::Result<M>,
-    ) -> Result<M, MetricError>
+    fn once<M>(&self, said: Said<'_>, make: impl FnOnce() -> prometheus::Result<M>) -> Result<M, MetricError>
     where
         M: Collector + Clone + 'static,
     {
-        self.register(name, labels, || {
+        self.register(said, &[], || {
             let metric = make()?;
             Ok((metric.clone(), Box::new(metric) as Box<dyn Collector>))
         })
@@ -308,10 +348,11 @@ impl Metrics {
     /// The same name asked for again gives the same metric: many tasks of one process share it.
     fn register<M: Clone + Send + 'static>(
         &self,
-        name: &str,
+        said: Said<'_>,
         labels: &[Label],
         make: impl FnOnce() -> prometheus::Result<(M, Box<dyn Collector>)>,
     ) -> Result<M, MetricError> {
+        let Said { kind, name, help } = said;
         let mut known = lock(&self.shared.known);
         if let Some(present) = known.get(name) {
             let same = present.labels == labels;
@@ -322,7 +363,8 @@ impl Metrics {
             |cause: prometheus::Error| MetricError::Refused { name: name.into(), cause: cause.to_string() };
         let (metric, collector) = make().map_err(refused)?;
         self.shared.registry.register(collector).map_err(refused)?;
-        known.insert(name.into(), Known { labels: labels.into(), metric: Box::new(metric.clone()) });
+        let (help, labels, own) = (help.to_owned(), labels.to_vec(), Box::new(metric.clone()));
+        known.insert(name.into(), Known { kind, help, labels, metric: own });
         Ok(metric)
     }
 }
@@ -423,6 +465,40 @@ enum Kind {
     Gauge,
     Histogram,
 }
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// What a metric is called and tells.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    kind: Kind,
+    name: &'a str,
+    help: &'a str,
+}
+
+impl<'a> Said<'a> {
+    fn new(kind: Kind, name: &'a str, help: &'a str) -> Result<Self, MetricError> {
+        check_name(name, kind)?;
+        Ok(Said { kind, name, help })
+    }
+}
+
+const FOLDED: Said<'static> = Said {
+    kind: Kind::Counter,
+    name: "pelton_metric_series_folded_total",
+    help: "Times a new series was counted as `_other` because its metric had reached the limit.",
+};
+
+const BUILD_INFO: Said<'static> =
+    Said { kind: Kind::Gauge, name: "pelton_build_info", help: "Always 1; the labels tell what is running." };
 
 /// Name rules of Prometheus' own guide, kept here so that a dashboard never guesses a unit.
 fn check_name(name: &str, kind: Kind) -> Result<(), MetricError> {

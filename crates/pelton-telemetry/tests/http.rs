@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use pelton_telemetry::{Health, Metrics, Router, http};
+use pelton_telemetry::{Health, Metrics, Router, Target, discovery, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -90,6 +90,24 @@ async fn metrics_are_a_page_of_prometheus_and_a_role_may_add_routes() {
     assert!(answer.contains("\npelton_tasks_unassigned 4\n"), "{answer}");
     assert_eq!(role.get("/").await, (200, "own".into()));
     assert_eq!(role.get("/nothing").await.0, 404);
+    role.end().await;
+}
+
+#[tokio::test]
+async fn prometheus_is_told_where_processes_are_once_that_is_known() {
+    let known = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let look = known.clone();
+    let role = serve(discovery::router(move || look.lock().unwrap().clone())).await;
+    assert_eq!(role.get(discovery::PATH).await.0, 503, "an empty list would make it forget all it scrapes");
+    let labels = [("worker", "w0".to_owned())].into();
+    *known.lock().unwrap() = Some(vec![Target { targets: ["10.0.0.7:7463".into()], labels }]);
+    let list = r#"[{"targets":["10.0.0.7:7463"],"labels":{"worker":"w0"}}]"#;
+    assert_eq!(role.get(discovery::PATH).await, (200, list.into()));
+    let answer = role.send(b"GET /prometheus/targets HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(
+        answer.to_ascii_lowercase().contains("content-type: application/json"),
+        "it takes no other: {answer}"
+    );
     role.end().await;
 }
 

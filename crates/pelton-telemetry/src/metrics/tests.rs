@@ -104,3 +104,33 @@ fn gauges_that_are_computed_are_fresh_at_each_reading() {
     assert!(metrics.page().unwrap().contains("pelton_open_txn_age_seconds 1.5"));
     assert!(metrics.page().unwrap().contains("pelton_open_txn_age_seconds 3\n"));
 }
+
+#[test]
+fn every_metric_can_be_listed_with_what_it_tells() {
+    let metrics = Metrics::new("worker");
+    metrics.counters("pelton_commits_total", "Commits.", &[Label::Pipeline, Label::Result]).unwrap();
+    metrics
+        .float_counters("pelton_task_busy_seconds_total", "Work.", &[Label::Task])
+        .unwrap()
+        .with(&["1"])
+        .inc_by(0.5);
+    let all = metrics.described();
+    let names: Vec<&str> = all.iter().map(|metric| metric.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "pelton_build_info",
+            "pelton_commits_total",
+            "pelton_metric_series_folded_total",
+            "pelton_task_busy_seconds_total",
+        ]
+    );
+    let commits = Described {
+        name: "pelton_commits_total".into(),
+        kind: "counter",
+        labels: vec!["pipeline", "result"],
+        help: "Commits.".into(),
+    };
+    assert_eq!(all[1], commits);
+    assert!(metrics.page().unwrap().contains("pelton_task_busy_seconds_total{task=\"1\"} 0.5"));
+}
