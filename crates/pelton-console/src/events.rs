@@ -177,7 +177,7 @@ fn task(task: &v1::Task) -> Value {
         "task": json::task_name(status.task.as_ref()), "worker": task.worker_id, "state": json::state(status.state),
         "epoch": status.epoch, "revision": task.revision, "lag": lag.sum::<Option<i64>>(), "in": account.records_in,
         "out": account.records_out, "dead": account.dead_lettered, "commits": status.commits,
-        "busy": (status.busy_ratio * 100.0).round(), "blocked": status.backpressured_ratio > 0.0,
+        "busy": (status.busy_ratio * 100.0).round(), "blocked": status.backpressured_ratio >= 0.5,
         "incident": status.incident.as_ref().map(|i| json!({ "code": i.code_name(), "message": i.message })),
     })
 }

@@ -7,7 +7,7 @@
 mod build;
 mod neighbours;
 
-use crate::tap::Taps;
+use crate::{metrics::OperatorMeter, tap::Taps};
 use pelton_sdk::{BuildContext, Collector, Failed, Operator, OperatorFactory, OptionError};
 use pelton_types::{Account, Batch, Offset, Partition};
 use serde_json::Value;
@@ -34,6 +34,8 @@ struct Node {
     /// Consumers by output port.
     outputs: Vec<Vec<Target>>,
     account: Account,
+    /// Counts what `account` does, but never back; none where nobody reads it.
+    meter: Option<OperatorMeter>,
 }
 
 /// A record the chain gave up on.
@@ -140,6 +142,18 @@ impl Chain {
         }
     }
 
+    /// Count what each operator does from now on.
+    pub(crate) fn count(&mut self, meter: impl Fn(&str) -> OperatorMeter) {
+        for node in &mut self.nodes {
+            node.meter = Some(meter(&node.name));
+        }
+    }
+
+    /// Show what was counted.
+    pub(crate) fn publish_counts(&self) {
+        self.nodes.iter().filter_map(|node| node.meter.as_ref()).for_each(OperatorMeter::publish);
+    }
+
     /// The first operator whose books do not balance.
     pub fn imbalance(&self) -> Option<(&str, Account)> {
         self.accounts().find(|(_, account)| account.imbalance() != 0)
@@ -209,7 +223,11 @@ impl Chain {
         out: &mut Output,
     ) -> Result<(), LostRecords> {
         while let Some((index, batch)) = queue.pop_front() {
-            self.nodes[index].account.records_in += batch.len() as u64;
+            let (node, records) = (&mut self.nodes[index], batch.len() as u64);
+            node.account.records_in += records;
+            if let Some(meter) = &node.meter {
+                meter.records_in.inc_by(records);
+            }
             self.run_operator(index, batch, now, 0, &mut queue, out)?;
         }
         Ok(())
@@ -230,8 +248,12 @@ impl Chain {
         let mut collector = Collector::new(now);
         let node = &mut self.nodes[index];
         let held = node.operator.held();
+        let begun = node.meter.as_ref().map(OperatorMeter::begin);
         let panic = match catch_unwind(AssertUnwindSafe(|| node.operator.process(batch, &mut collector))) {
             Ok(()) => {
+                if let (Some(meter), Some(begun)) = (&node.meter, begun) {
+                    meter.end(begun);
+                }
                 self.collect(index, collector, queue, out);
                 return Ok(());
             }
@@ -283,6 +305,10 @@ impl Chain {
         node.account.expanded += collector.expanded;
         node.account.merged += collector.merged;
         node.account.dead_lettered += collector.failed.len() as u64;
+        if let Some(meter) = &node.meter {
+            meter.dropped.inc_by(collector.filtered);
+            meter.dead_lettered.inc_by(collector.failed.len() as u64);
+        }
         out.filtered += collector.filtered;
         out.expanded += collector.expanded;
         out.merged += collector.merged;
@@ -291,6 +317,9 @@ impl Chain {
         }
         for (port, batch) in collector.emitted {
             node.account.records_out += batch.len() as u64;
+            if let Some(meter) = &node.meter {
+                meter.records_out.inc_by(batch.len() as u64);
+            }
             self.taps.offer(&node.name, false, &batch);
             match node.outputs.get(port) {
                 Some(targets) => fan_out(targets, batch, queue, out),

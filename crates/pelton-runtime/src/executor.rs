@@ -157,6 +157,8 @@ pub struct ExecutorOptions {
     pub origin: Instant,
     /// Tells how long a step took; the same clock as the times the executor is stepped with.
     pub clock: fn() -> Instant,
+    /// Milliseconds since 1970, for the ages of records.
+    pub wall_clock: fn() -> i64,
     /// Where events go.
     pub events: EventSink,
     /// Where snapshots go.
@@ -171,9 +173,14 @@ struct Running {
     task: Task,
     shown: TaskState,
     snapshot_at: Instant,
-    /// Time spent in steps that did work, since `busy_since`.
+    /// When the newest snapshot was taken; the times below are counted from it.
+    measured_since: Instant,
+    /// Time spent in steps that did work.
     busy: Duration,
-    busy_since: Instant,
+    /// Time during which a sink or an operator had no room.
+    backpressured: Duration,
+    /// Since when one has none; counted up to here.
+    blocked_since: Option<Instant>,
     meter: crate::metrics::TaskMeter,
 }
 
@@ -244,10 +251,11 @@ impl Executor {
         let mut progressed = false;
         let mut until: Option<Instant> = None;
         for running in &mut self.tasks {
+            let begun = (self.options.clock)();
             match running.task.step(now) {
                 Step::Progress => {
                     progressed = true;
-                    running.busy += (self.options.clock)().saturating_duration_since(now);
+                    running.busy += (self.options.clock)().saturating_duration_since(begun);
                 }
                 Step::Waiting { until: at } => until = [until, at].into_iter().flatten().min(),
             }
@@ -256,6 +264,7 @@ impl Executor {
                 let (task, epoch) = (grant.task.clone(), grant.epoch);
                 (self.options.events)(ExecutorEvent::Confirm { task, epoch });
             }
+            running.note_room(now);
             running.report(now, &self.options);
         }
         self.tasks.retain(|running| running.task.outcome().is_none());
@@ -340,17 +349,13 @@ impl Executor {
                     budget: self.options.budget,
                     origin: self.options.origin,
                     delivery: plan.delivery,
+                    wall_clock: self.options.wall_clock,
                 };
-                let meter = self.options.metrics.task(&id);
-                let task = Task::new(grant, plan, parts, options, now);
-                self.tasks.push(Running {
-                    task,
-                    shown: TaskState::Warm,
-                    snapshot_at: now,
-                    busy: Duration::ZERO,
-                    busy_since: now,
-                    meter,
-                });
+                let (metrics, clock) = (&self.options.metrics, self.options.clock);
+                let meter = metrics.task(&id);
+                let mut task = Task::new(grant, plan, parts, options, now);
+                task.chain_mut().count(|operator| metrics.operator(&id.pipeline, operator, clock));
+                self.tasks.push(Running::new(task, meter, now));
             }
             Err(incident) => {
                 // What an older grant left there is not true any more.
@@ -365,11 +370,38 @@ impl Executor {
 }
 
 impl Running {
-    fn busy_ratio(&mut self, now: Instant) -> f64 {
-        let busy = std::mem::take(&mut self.busy).as_secs_f64();
-        let passed =
-            now.saturating_duration_since(std::mem::replace(&mut self.busy_since, now)).as_secs_f64();
-        if passed > 0.0 { (busy / passed).min(1.0) } else { 0.0 }
+    fn new(task: Task, meter: crate::metrics::TaskMeter, now: Instant) -> Running {
+        Running {
+            task,
+            shown: TaskState::Warm,
+            snapshot_at: now,
+            measured_since: now,
+            busy: Duration::ZERO,
+            backpressured: Duration::ZERO,
+            blocked_since: None,
+            meter,
+        }
+    }
+
+    /// Count the time without room up to now.
+    fn note_room(&mut self, now: Instant) {
+        if let Some(since) = self.blocked_since.take() {
+            self.backpressured += now.saturating_duration_since(since);
+        }
+        self.blocked_since = self.task.blocked().then_some(now);
+    }
+
+    /// Put what was measured since the last snapshot into this one.
+    fn measure(&mut self, now: Instant, snapshot: &mut TaskSnapshot) {
+        let since = std::mem::replace(&mut self.measured_since, now);
+        let passed = now.saturating_duration_since(since).as_secs_f64();
+        let share = |time: Duration| if passed > 0.0 { (time.as_secs_f64() / passed).min(1.0) } else { 0.0 };
+        let (busy, backpressured) = (std::mem::take(&mut self.busy), std::mem::take(&mut self.backpressured));
+        snapshot.busy_ratio = share(busy);
+        snapshot.backpressured_ratio = share(backpressured);
+        snapshot.progress.busy = busy;
+        snapshot.progress.backpressured = backpressured;
+        snapshot.lag_seconds = self.task.lag_seconds(&snapshot.lag, now);
     }
 
     /// Leave a snapshot when it is time, and tell of a change of state at once.
@@ -380,8 +412,9 @@ impl Running {
         }
         self.snapshot_at = now + SNAPSHOT_INTERVAL;
         let mut snapshot = self.task.snapshot();
-        snapshot.busy_ratio = self.busy_ratio(now);
+        self.measure(now, &mut snapshot);
         self.meter.record(&snapshot);
+        self.task.chain_mut().publish_counts();
         let changed = snapshot.state != self.shown;
         self.shown = snapshot.state;
         if snapshot.state.is_final() {
@@ -415,6 +448,8 @@ pub fn empty_snapshot(
         pending: 0,
         commits: 0,
         busy_ratio: 0.0,
+        backpressured_ratio: 0.0,
+        lag_seconds: None,
         progress: Default::default(),
         incident,
     }

@@ -8,6 +8,7 @@
 //!
 //! There is no Kafka in this crate: to it a partition is an opaque name and an offset a number that rises.
 
+mod ages;
 pub mod chain;
 pub mod dead_letter;
 pub mod executor;

@@ -1,5 +1,6 @@
 //! The sinks of a task, each with the batches it has not taken yet.
 
+use crate::ages::Stamps;
 use pelton_sdk::{EndError, Failed, Sink};
 use pelton_types::{Batch, Offset, Partition};
 use std::{collections::VecDeque, task::Poll};
@@ -22,6 +23,8 @@ pub struct OutputQueue {
 pub struct PushReport {
     /// Records the sink took.
     pub taken: u64,
+    /// Their timestamps.
+    pub(crate) stamps: Stamps,
     /// Records it refused for good.
     pub refused: Vec<Failed>,
 }
@@ -106,6 +109,7 @@ impl OutputQueue {
         let mut report = PushReport::default();
         while let Some((batch, from)) = self.waiting.front_mut() {
             let pushed = self.sink.push(batch, *from)?;
+            report.stamps.note(&batch.records[*from..*from + pushed.taken]);
             *from += pushed.taken;
             report.taken += pushed.taken as u64;
             self.records -= pushed.taken as u64;

@@ -1,5 +1,6 @@
 //! How a task stands.
 
+use crate::ages::Age;
 use pelton_checkpoint::Positions;
 use pelton_sdk::Lag;
 use pelton_types::{Account, Epoch, Incident, TaskId};
@@ -59,6 +60,12 @@ pub struct Progress {
     pub commit_seconds: Vec<f64>,
     /// Transactional producers discarded, by cause.
     pub discards: BTreeMap<&'static str, u64>,
+    /// Ages of records whose output came out, each with how many are of that age.
+    pub ages: Vec<Age>,
+    /// Time spent in steps that did work.
+    pub busy: Duration,
+    /// Time during which a sink or an operator had no room.
+    pub backpressured: Duration,
     /// A sink or an operator has no room.
     pub blocked: bool,
     /// How long the commits of a partition stand still, because its next record is held; zero when none does.
@@ -106,6 +113,10 @@ pub struct TaskSnapshot {
     pub commits: u64,
     /// Share of the time since the last snapshot spent in steps that did work, 0 to 1.
     pub busy_ratio: f64,
+    /// Share of that time in which nothing was read, because a sink or an operator had no room.
+    pub backpressured_ratio: f64,
+    /// How long the oldest record that waits has waited at most, seconds; `None` while it is not known.
+    pub lag_seconds: Option<f64>,
     /// Counts since the last snapshot.
     pub progress: Progress,
     /// Present trouble.

@@ -10,6 +10,7 @@ mod transaction;
 mod work;
 
 use crate::{
+    ages::{Stamps, Waits},
     chain::Chain,
     outputs::OutputQueue,
     plan::StagePlan,
@@ -45,6 +46,8 @@ pub struct TaskOptions {
     pub origin: Instant,
     /// What is promised about outputs. Exactly-once needs parts with a producer.
     pub delivery: Delivery,
+    /// Milliseconds since 1970, for the ages of records.
+    pub wall_clock: fn() -> i64,
 }
 
 /// How a task ended.
@@ -115,6 +118,9 @@ pub struct Task {
     repeat_commit: Instant,
     stalls: cut::Stalls,
     turn: usize,
+    waits: Waits,
+    /// Of records whose output nobody sees before the next commit.
+    unseen: Stamps,
 
     account: Account,
     /// As of the last commit that is known to have succeeded: what a rewind goes back to.
@@ -176,6 +182,8 @@ impl Task {
             repeat_commit: now,
             stalls: cut::Stalls::new(),
             turn: 0,
+            waits: Waits::default(),
+            unseen: Stamps::default(),
             account: Account::default(),
             settled: Books::default(),
             cut: None,
@@ -349,6 +357,7 @@ impl Task {
         self.reopen_books();
         self.undone = false;
         self.ended = false;
+        self.waits.clear();
         for slot in &mut self.sources {
             let at: Positions =
                 positions.iter().filter(|(p, _)| slot.spec.partitions.contains(p)).cloned().collect();
@@ -369,6 +378,7 @@ impl Task {
     /// Back to the last commit: nothing read since counts, nothing held is kept.
     fn undo(&mut self) {
         self.pause_work();
+        self.unseen.clear();
         self.all_outputs().for_each(OutputQueue::clear);
         if let Err((operator, error)) = self.chain.reset() {
             let incident = trouble::cannot_build(&operator, &error);
@@ -392,6 +402,7 @@ impl Task {
         self.flushing = false;
         self.stalls.clear();
         self.progress.stalled = Duration::ZERO;
+        self.progress.blocked = false;
         self.sources.iter_mut().for_each(|slot| slot.source.stop());
     }
 

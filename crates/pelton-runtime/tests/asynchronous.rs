@@ -234,7 +234,7 @@ impl Run {
         let budget = Budget { records: 1 + self.dice.below(5), bytes: 1 << 20 };
         // The machine commits outputs and offsets together either way; at-least-once has no line before the sinks.
         let delivery = if self.defect == Defect::PastTheCut { Delivery::AtLeastOnce } else { self.delivery };
-        let options = TaskOptions { budget, origin: self.now, delivery };
+        let options = TaskOptions { budget, origin: self.now, delivery, wall_clock: || 0 };
         self.task = Some(Task::new(grant, self.plan.clone(), parts, options, self.now));
     }
 

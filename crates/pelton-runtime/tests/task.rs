@@ -309,3 +309,64 @@ fn an_idle_task_commits_what_is_committed_once_more_each_day_before_it_expires()
         assert_eq!((committed(&queue, 0), queue.out().len()), (10, 10));
     }
 }
+
+#[test]
+fn what_a_task_and_its_operators_do_and_how_old_records_are_is_on_the_page_while_the_task_is_here() {
+    const OPERATOR: &str = "{namespace=\"default\",operator=\"judge\",pipeline=\"p\"}";
+    const PIPELINE: &str = "{namespace=\"default\",pipeline=\"p\"}";
+    const TASK: &str = "{namespace=\"default\",pipeline=\"p\",stage=\"0\",task=\"0\"}";
+    for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
+        let queue = Queue::default();
+        queue.fill(1, 30);
+        queue.with(|shelf| {
+            let log = shelf.topics.values_mut().next().unwrap();
+            log[3].1 = "poison".into();
+            log[4].1 = "drop".into();
+            shelf.transactional = delivery == Delivery::ExactlyOnce;
+        });
+        let mut bench = Bench::new(&queue);
+        bench.start(StagePlan { delivery, ..plan("", true) }, 1, 1);
+        let operator = |name: &str| format!("pelton_operator_{name}{OPERATOR}");
+        let of_pipeline = |name: &str| format!("pelton_{name}{PIPELINE}");
+        bench.until("all is counted", |b| {
+            b.shown(&of_pipeline("e2e_latency_seconds_count")) == Some(28.0)
+                && b.shown(&format!("pelton_source_lag_seconds{TASK}")) == Some(0.0)
+        });
+        for (series, value) in [
+            (operator("records_in_total"), 30.0),
+            (operator("records_out_total"), 28.0),
+            (operator("records_dropped_total"), 1.0),
+            (operator("records_dlq_total"), 1.0),
+            (of_pipeline("records_dlq_total"), 1.0),
+            (of_pipeline("e2e_latency_seconds_sum"), 56.0),
+            (format!("pelton_source_lag_records{TASK}"), 0.0),
+            (format!("pelton_task_epoch{TASK}"), 1.0),
+            (format!("pelton_task_backpressured_seconds_total{TASK}"), 0.0),
+        ] {
+            assert_eq!(bench.shown(&series), Some(value), "{series} under {delivery:?}");
+        }
+        assert!(bench.shown(&operator("batch_duration_seconds_count")) > Some(0.0));
+        bench.handle.send(Command::Release { task: task(), epoch: 1, within: INTERVAL });
+        bench.until("it let go", |b| b.ended_as(TaskState::Released));
+        assert_eq!(bench.shown(&format!("pelton_task_epoch{TASK}")), None, "a task that left shows nothing");
+        assert_eq!(bench.shown(&operator("records_in_total")), Some(30.0), "what it did still counts");
+    }
+}
+
+#[test]
+fn time_without_room_counts_as_back_pressure_and_lag_has_an_age() {
+    const TASK: &str = "{namespace=\"default\",pipeline=\"p\",stage=\"0\",task=\"0\"}";
+    let queue = Queue::default();
+    queue.fill(1, 60);
+    queue.with(|shelf| shelf.sink_room = Some(0));
+    let mut bench = Bench::new(&queue);
+    bench.start(plan("", false), 1, 1);
+    bench.until("a second without room", |b| {
+        b.shown(&format!("pelton_task_backpressured_seconds_total{TASK}")) >= Some(1.0)
+    });
+    assert_eq!(bench.shown(&format!("pelton_task_backpressured_ratio{TASK}")), Some(1.0));
+    // Ten were read, of the first millisecond of 1970; what waits is no older than 2 s.
+    assert_eq!(bench.shown(&format!("pelton_source_lag_records{TASK}")), Some(50.0));
+    assert_eq!(bench.shown(&format!("pelton_source_lag_seconds{TASK}")), Some(2.0));
+    assert!(bench.board.all()[0].backpressured_ratio >= 0.99);
+}

@@ -12,7 +12,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Records and bytes of one poll of a source: enough to spread the cost of a batch, small enough to stay in a cache.
@@ -213,6 +213,12 @@ impl Host {
     }
 }
 
+/// Milliseconds since 1970.
+fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 fn executor_options(
     options: &HostOptions,
     index: usize,
@@ -227,6 +233,7 @@ fn executor_options(
         queue_bytes: options.queue_bytes / options.executors.max(1),
         origin: options.origin,
         clock,
+        wall_clock: unix_ms,
         events: options.events.clone(),
         board: board.clone(),
         metrics: options.metrics.clone(),

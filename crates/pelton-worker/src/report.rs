@@ -32,7 +32,7 @@ pub(crate) fn status(snapshot: &TaskSnapshot) -> v1::TaskStatus {
             .collect(),
         pending: snapshot.pending,
         busy_ratio: snapshot.busy_ratio,
-        backpressured_ratio: if snapshot.progress.blocked { 1.0 } else { 0.0 },
+        backpressured_ratio: snapshot.backpressured_ratio,
         commits: snapshot.commits,
         incident: snapshot
             .incident

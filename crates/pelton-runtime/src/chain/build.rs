@@ -111,6 +111,7 @@ fn make(plan: &StagePlan, checked: Vec<Checked>) -> Result<Chain, Errors> {
                 operator: built,
                 outputs: vec![Vec::new(); shape.ports.len() + 1],
                 account: Account::default(),
+                meter: None,
             }),
             Err(found) => errors.extend(found.into_iter().map(|e| (operator.name.clone(), e))),
         }

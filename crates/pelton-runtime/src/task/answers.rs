@@ -50,6 +50,9 @@ impl Task {
         if done {
             self.commits += 1;
             self.progress.commits += 1;
+            if !self.unseen.is_empty() {
+                self.progress.ages.extend(self.unseen.ages((self.options.wall_clock)()));
+            }
             self.committed = self.positions.last_committed().to_vec();
             if let Some(books) = self.cut.take() {
                 self.settled = books;

@@ -2,7 +2,9 @@
 
 use super::{Outcome, Task};
 use crate::status::{TaskSnapshot, TaskState};
+use pelton_sdk::Lag;
 use pelton_types::Account;
+use std::time::Instant;
 
 impl Task {
     /// Where it is in its life.
@@ -16,6 +18,16 @@ impl Task {
             None if self.working => TaskState::Running,
             None => TaskState::Starting,
         }
+    }
+
+    /// Whether a sink or an operator has no room, so that nothing is read.
+    pub fn blocked(&self) -> bool {
+        self.progress.blocked
+    }
+
+    /// How long the oldest record that waits has waited at most, seconds, by a snapshot's lag.
+    pub(crate) fn lag_seconds(&mut self, lag: &[Lag], now: Instant) -> Option<f64> {
+        self.waits.longest(lag, now, (self.options.wall_clock)())
     }
 
     /// How it stands, for reports. Takes the counts since the last snapshot along.
@@ -40,6 +52,8 @@ impl Task {
             pending: self.account.records_in.saturating_sub(self.settled.account.records_in),
             commits: self.commits,
             busy_ratio: 0.0,
+            backpressured_ratio: 0.0,
+            lag_seconds: None,
             progress: self.progress.take(),
             incident,
         }

@@ -2,6 +2,7 @@
 
 use super::Task;
 use crate::{
+    ages::Stamps,
     chain::{LostRecords, Output},
     dead_letter::dead_letter,
     outputs::OutputQueue,
@@ -95,6 +96,9 @@ impl Task {
         self.incident = None;
         self.account.records_in += records;
         self.progress.records_in += records;
+        if let Some(last) = batch.records.last() {
+            self.waits.read(&batch.partition, last.timestamp_ms);
+        }
         let span = BatchSpan {
             pipeline: &self.grant.task.pipeline.name,
             task: &self.name,
@@ -162,14 +166,17 @@ impl Task {
     /// Give the sinks what they take.
     fn push(&mut self) -> Result<bool, Incident> {
         let mut taken = 0;
+        let mut stamps = Stamps::default();
         let mut refused = Vec::new();
         for output in self.outputs.iter_mut().filter(|o| !o.is_empty()) {
             let report = output.push().map_err(|e| trouble::of_end(&e, output.name()))?;
             taken += report.taken;
+            stamps.append(report.stamps);
             refused.extend(report.refused.into_iter().map(|f| (output.name().to_owned(), f)));
         }
         self.account.records_out += taken;
         self.progress.records_out += taken;
+        self.note_ages(stamps);
         for (sink, failed) in refused {
             self.reject(&sink, failed)?;
         }
@@ -181,6 +188,15 @@ impl Task {
             }
         }
         Ok(taken > 0)
+    }
+
+    /// How old the records are whose output is out; under exactly-once the commit lets it out.
+    fn note_ages(&mut self, mut stamps: Stamps) {
+        if self.exactly_once() {
+            self.unseen.append(stamps);
+        } else if !stamps.is_empty() {
+            self.progress.ages.extend(stamps.ages((self.options.wall_clock)()));
+        }
     }
 
     fn poll_flush(&mut self) -> bool {

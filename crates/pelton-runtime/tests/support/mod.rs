@@ -435,6 +435,7 @@ pub struct Bench {
     pub handle: ExecutorHandle,
     pub events: Arc<Mutex<Vec<ExecutorEvent>>>,
     pub board: Board,
+    pub metrics: pelton_telemetry::Metrics,
     pub now: Instant,
 }
 
@@ -479,6 +480,7 @@ impl Bench {
         let events: Arc<Mutex<Vec<ExecutorEvent>>> = Arc::default();
         let sink = events.clone();
         let board = Board::default();
+        let metrics = pelton_telemetry::Metrics::new("worker");
         let now = Instant::now();
         let options = ExecutorOptions {
             index: 0,
@@ -488,13 +490,15 @@ impl Bench {
             queue_bytes: 1 << 20,
             origin: now,
             clock: Instant::now,
+            // Records are of the first millisecond of 1970.
+            wall_clock: || 2_001,
             events: Arc::new(move |event| sink.lock().unwrap().push(event)),
             board: board.clone(),
-            metrics: Metrics::detached(),
+            metrics: Metrics::register(&metrics).unwrap(),
             background: pelton_sdk::Background::none(),
         };
         let (executor, handle) = Executor::new(options, Wake::none());
-        Bench { queue: queue.clone(), executor, handle, events, board, now }
+        Bench { queue: queue.clone(), executor, handle, events, board, metrics, now }
     }
 
     pub fn start(&mut self, plan: StagePlan, partitions: i32, epoch: u64) {
@@ -530,6 +534,13 @@ impl Bench {
         if let Step::Waiting { .. } = step {
             self.now += Duration::from_millis(5);
         }
+    }
+
+    /// The value of a metric on the page, by its name and labels.
+    pub fn shown(&self, series: &str) -> Option<f64> {
+        let page = self.metrics.page().unwrap();
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map(|value| value.parse().unwrap())
     }
 
     /// Last word about the task.
