@@ -4,12 +4,14 @@
 //! * [`core`]: the state machine of membership, grants, moves and pipelines, pure;
 //! * [`store`]: what must not be forgotten;
 //! * [`service`]: the gRPC services around them, over any listener;
-//! * [`metrics`]: gauges for Prometheus.
+//! * [`metrics`]: gauges for Prometheus;
+//! * [`discovery`]: where it finds the workers.
 //!
 //! What if it fails: a coordinator that cannot write its store, or finds another one writing, stops with an error.
 //! Workers keep their tasks and go on; the next coordinator learns from them what they hold.
 
 pub mod core;
+pub mod discovery;
 pub mod metrics;
 pub mod planner;
 pub mod service;

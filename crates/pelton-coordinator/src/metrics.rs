@@ -1,7 +1,7 @@
 //! Gauges of the coordinator, read from its newest snapshot when Prometheus asks.
 
 use crate::{Handle, core::Snapshot};
-use pelton_proto::v1::Pipeline;
+use pelton_proto::v1::{Pipeline, Task, TaskState};
 use pelton_telemetry::metrics::{Family, Label, MetricError, Metrics};
 use pelton_types::Code;
 use prometheus::IntGauge;
@@ -10,43 +10,93 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+const PIPELINE: &[Label] = &[Label::Namespace, Label::Pipeline];
+const TASK_STATE: &[Label] = &[PIPELINE[0], PIPELINE[1], Label::State];
+const TASK: &[Label] = &[PIPELINE[0], PIPELINE[1], Label::Stage, Label::Task];
+
 /// Register the gauges; they read `handle` at each scrape.
 ///
 /// # Errors
 /// When a name is taken by another kind of metric.
 pub fn register(handle: Handle, metrics: &Metrics) -> Result<(), MetricError> {
-    let leader = metrics.gauge("pelton_leader", "1 while this coordinator leads.")?;
-    let term = metrics.gauge("pelton_coordinator_term", "Term of this coordinator's leadership.")?;
-    let unassigned =
-        metrics.gauge("pelton_tasks_unassigned", "Tasks that should run and that no worker holds.")?;
-    let by_pipeline = PerPipeline::new(metrics)?;
-    let workers = metrics.gauges("pelton_workers", "Workers, by state.", &[Label::State])?;
-    let incidents = metrics.gauges("pelton_incidents_open", "Open incidents, by code.", &[Label::Code])?;
-    metrics.before_scrape(move || {
-        let now = handle.snapshot();
-        leader.set(i64::from(handle.leads()));
-        term.set(as_gauge(now.term));
-        unassigned.set(as_gauge(now.unassigned as u64));
+    let gauges = Gauges::new(metrics)?;
+    metrics.before_scrape(move || gauges.update(handle.leads(), &handle.snapshot()));
+    Ok(())
+}
+
+/// What a coordinator shows.
+pub struct Gauges {
+    leader: IntGauge,
+    term: IntGauge,
+    unassigned: IntGauge,
+    workers: Family<IntGauge>,
+    incidents: Family<IntGauge>,
+    pipelines: PerPipeline,
+}
+
+impl std::fmt::Debug for Gauges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gauges")
+    }
+}
+
+impl Gauges {
+    /// Register them.
+    ///
+    /// # Errors
+    /// When a name is taken by another kind of metric.
+    pub fn new(metrics: &Metrics) -> Result<Self, MetricError> {
+        Ok(Self {
+            leader: metrics.gauge("pelton_leader", "1 while this coordinator leads.")?,
+            term: metrics.gauge("pelton_coordinator_term", "Term of this coordinator's leadership.")?,
+            unassigned: metrics
+                .gauge("pelton_tasks_unassigned", "Tasks that should run and that no worker holds.")?,
+            workers: metrics.gauges("pelton_workers", "Workers, by state.", &[Label::State])?,
+            incidents: metrics.gauges("pelton_incidents_open", "Open incidents, by code.", &[Label::Code])?,
+            pipelines: PerPipeline::new(metrics)?,
+        })
+    }
+
+    fn update(&self, leads: bool, now: &Snapshot) {
+        self.leader.set(i64::from(leads));
+        self.term.set(as_gauge(now.term));
+        self.unassigned.set(as_gauge(now.unassigned as u64));
         for state in ["attached", "draining", "lost"] {
             let count = now.workers.iter().filter(|w| w.state == state).count();
-            workers.with(&[state]).set(as_gauge(count as u64));
+            self.workers.with(&[state]).set(as_gauge(count as u64));
         }
         // All of them from the start: an alert on a series that is not there yet never fires.
         for code in Code::ALL {
             let count = now.incidents.iter().filter(|r| r.incident.code == *code).count();
-            incidents.with(&[&code.to_string()]).set(as_gauge(count as u64));
+            self.incidents.with(&[&code.to_string()]).set(as_gauge(count as u64));
         }
-        by_pipeline.update(&now);
-    });
-    Ok(())
+        self.pipelines.update(now);
+    }
 }
 
 fn as_gauge(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// States of tasks as the page names them.
+const STATES: [&str; 7] = ["running", "starting", "releasing", "failed", "completed", "unassigned", "paused"];
+
+/// The state of a task of a pipeline in this phase.
+fn state_of(task: &Task, phase: &str) -> &'static str {
+    match task.status.as_ref().map_or(TaskState::Unspecified, |status| status.state()) {
+        TaskState::Running => "running",
+        TaskState::Warm | TaskState::Starting => "starting",
+        TaskState::Releasing => "releasing",
+        TaskState::Failed => "failed",
+        TaskState::Completed => "completed",
+        _ if phase == "paused" => "paused",
+        TaskState::Unspecified | TaskState::Released | TaskState::SteppedDown => "unassigned",
+    }
+}
+
 struct PerPipeline {
     lag: Family<IntGauge>,
+    wanted: Family<IntGauge>,
     tasks: Family<IntGauge>,
     epoch: Family<IntGauge>,
     /// Pipelines and tasks on the page, so that those that are gone leave it.
@@ -55,16 +105,15 @@ struct PerPipeline {
 
 impl PerPipeline {
     fn new(metrics: &Metrics) -> Result<Self, MetricError> {
-        let pipeline = [Label::Namespace, Label::Pipeline];
-        let task = [Label::Namespace, Label::Pipeline, Label::Stage, Label::Task];
         Ok(Self {
             lag: metrics.gauges(
-                "pelton_source_lag_records",
-                "Records between positions and ends, -1 when not known.",
-                &pipeline,
+                "pelton_pipeline_lag_records",
+                "Records between positions and ends as workers reported last, -1 when not known.",
+                PIPELINE,
             )?,
-            tasks: metrics.gauges("pelton_tasks_wanted", "Tasks of a pipeline.", &pipeline)?,
-            epoch: metrics.gauges("pelton_task_epoch", "Epoch of a task's newest grant.", &task)?,
+            wanted: metrics.gauges("pelton_tasks_wanted", "Tasks of a pipeline.", PIPELINE)?,
+            tasks: metrics.gauges("pelton_tasks", "Tasks of a pipeline, by state.", TASK_STATE)?,
+            epoch: metrics.gauges("pelton_task_granted_epoch", "Epoch of a task's newest grant.", TASK)?,
             shown: Mutex::default(),
         })
     }
@@ -74,7 +123,11 @@ impl PerPipeline {
         for pipeline in &now.pipelines {
             let names = [pipeline.namespace.as_str(), pipeline.name.as_str()];
             self.lag.with(&names).set(pipeline.lag);
-            self.tasks.with(&names).set(i64::from(pipeline.tasks_wanted));
+            self.wanted.with(&names).set(i64::from(pipeline.tasks_wanted));
+            for state in STATES {
+                let count = pipeline.tasks.iter().filter(|t| state_of(t, &pipeline.phase) == state).count();
+                self.tasks.with(&[names[0], names[1], state]).set(as_gauge(count as u64));
+            }
             self.epochs(pipeline, &mut current);
         }
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +136,8 @@ impl PerPipeline {
             self.epoch.remove(&[namespace, name, stage, task]);
             if !now.pipelines.iter().any(|p| p.namespace == *namespace && p.name == *name) {
                 self.lag.remove(&[namespace, name]);
-                self.tasks.remove(&[namespace, name]);
+                self.wanted.remove(&[namespace, name]);
+                self.tasks.remove_prefix(&[namespace, name]);
             }
         }
         *shown = current;

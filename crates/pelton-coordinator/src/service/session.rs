@@ -5,11 +5,12 @@ use super::{
     actor::{Command, OUTBOX, Outbox},
     hub::{Hub, SERVE_BACKLOG},
 };
+use crate::discovery::reachable;
 use pelton_proto::{
     task_id,
     v1::{self, worker_report, worker_session_server::WorkerSession},
 };
-use std::{pin::Pin, time::Duration};
+use std::{net::SocketAddr, pin::Pin, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -37,7 +38,8 @@ impl WorkerSession for Sessions {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let (directives, outgoing) = mpsc::channel(OUTBOX);
         // The answer's stream opens at once; a client may wait for it before it says hello.
-        tokio::spawn(session(self.handle.clone(), request.into_inner(), directives));
+        let peer = request.remote_addr();
+        tokio::spawn(session(self.handle.clone(), peer, request.into_inner(), directives));
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
     }
 
@@ -62,9 +64,14 @@ impl WorkerSession for Sessions {
 }
 
 /// From hello to the end of the stream.
-async fn session(handle: Handle, mut reports: Streaming<v1::WorkerReport>, directives: Directives) {
+async fn session(
+    handle: Handle,
+    peer: Option<SocketAddr>,
+    mut reports: Streaming<v1::WorkerReport>,
+    directives: Directives,
+) {
     let hello = match hello(&mut reports).await {
-        Ok(hello) => hello,
+        Ok(hello) => v1::Hello { http: reachable(&hello.http, peer), ..hello },
         Err(status) => return drop(directives.send(Err(status)).await),
     };
     let (alive, mut ended) = oneshot::channel();

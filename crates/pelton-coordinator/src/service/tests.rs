@@ -445,7 +445,9 @@ async fn metrics_show_leadership_tasks_and_epochs_and_forget_what_is_deleted() {
         "pelton_leader 1",
         "pelton_tasks_unassigned 0",
         "pelton_workers{state=\"attached\"} 1",
-        "pelton_task_epoch{namespace=\"default\",pipeline=\"p\",stage=\"0\",task=\"3\"} 1",
+        "pelton_task_granted_epoch{namespace=\"default\",pipeline=\"p\",stage=\"0\",task=\"3\"} 1",
+        "pelton_tasks{namespace=\"default\",pipeline=\"p\",state=\"running\"} 4",
+        "pelton_tasks{namespace=\"default\",pipeline=\"p\",state=\"failed\"} 0",
     ] {
         assert!(page.contains(line), "{line} is missing:\n{page}");
     }

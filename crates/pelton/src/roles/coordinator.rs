@@ -18,13 +18,13 @@ use pelton_coordinator::{
     metrics,
 };
 use pelton_sdk::BuildContext;
-use pelton_telemetry::{Health, Metrics, Router};
+use pelton_telemetry::{Health, Metrics, Router, discovery};
 use pelton_types::Code;
 use serde_json::json;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -76,7 +76,8 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
         .map_err(|e| Failure::unexpected(e.to_string()))?;
     ready.ready();
     let console = console(&coordinator, own)?;
-    let endpoints = Endpoints::serve(&own.http, &process_metrics, &health, console, shutdown.clone()).await?;
+    let routes = console.merge(targets(&coordinator, own.lease));
+    let endpoints = Endpoints::serve(&own.http, &process_metrics, &health, routes, shutdown.clone()).await?;
     tracing::info!(grpc, http = endpoints.address, "coordinator is ready");
     if args.child.announce {
         lifeline::announce(&json!({ "grpc": grpc, "http": endpoints.address }));
@@ -109,6 +110,14 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
     endpoints.abort();
     telemetry.shutdown().await;
     served.map_err(failure)
+}
+
+/// The workers, for Prometheus. A coordinator that started less than a lease ago has not heard of all of them.
+fn targets(coordinator: &Coordinator, lease: Duration) -> Router {
+    let (handle, started) = (coordinator.handle(), Instant::now());
+    discovery::router(move || {
+        (started.elapsed() >= lease).then(|| pelton_coordinator::discovery::targets(&handle.snapshot()))
+    })
 }
 
 /// The web console on what this coordinator knows.

@@ -28,6 +28,9 @@ fn every_role_tells_of_its_health_and_counts() {
             "pelton_workers",
             "pelton_tasks_wanted",
             "pelton_tasks_unassigned",
+            "pelton_tasks",
+            "pelton_pipeline_lag_records",
+            "pelton_task_granted_epoch",
         ],
         &[
             "pelton_records_in_total",
@@ -35,7 +38,13 @@ fn every_role_tells_of_its_health_and_counts() {
             "pelton_records_dropped_total",
             "pelton_commits_total",
             "pelton_source_lag_records",
+            "pelton_source_lag_seconds",
             "pelton_task_epoch",
+            "pelton_task_busy_seconds_total",
+            "pelton_task_backpressured_seconds_total",
+            "pelton_e2e_latency_seconds",
+            "pelton_operator_records_in_total",
+            "pelton_operator_batch_duration_seconds",
         ],
     ];
     for (http, names) in cluster.http.iter().zip(names) {
