@@ -10,7 +10,8 @@ use crate::{
 };
 use pelton_broker::server::{FirstUser, Listener, Options, Password, ServeError, TlsFiles, serve};
 use pelton_config::settings::BrokerSettings;
-use pelton_telemetry::{Health, Metrics, Router};
+use pelton_telemetry::{Health, MetricError, Metrics, Router};
+use prometheus::IntGauge;
 use serde_json::json;
 
 /// `pelton broker`
@@ -126,22 +127,41 @@ fn refused(e: ServeError) -> Failure {
 /// The broker's counters as metrics.
 fn export(running: &pelton_broker::server::Running, metrics: &Metrics) -> Result<(), Failure> {
     let counters = running.counters();
-    let gauge =
-        |name: &str, help: &str| metrics.gauge(name, help).map_err(|e| Failure::unexpected(e.to_string()));
-    let connections = gauge("pelton_broker_connections", "Open connections of clients.")?;
-    let produced = gauge("pelton_broker_produced_records", "Records stored since the start.")?;
-    let bytes = gauge("pelton_broker_produced_bytes", "Bytes of record batches stored since the start.")?;
-    let fetched = gauge("pelton_broker_fetched_bytes", "Bytes of record batches sent since the start.")?;
-    let refused = gauge("pelton_broker_refused_logins", "Failed TLS handshakes and logins since the start.")?;
+    let gauges = Gauges::new(metrics).map_err(|e| Failure::unexpected(e.to_string()))?;
     metrics.before_scrape(move || {
         let now = counters.snapshot();
-        let set =
-            |gauge: &prometheus::IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        set(&connections, now.connections_opened.saturating_sub(now.connections_closed));
-        set(&produced, now.produced_records);
-        set(&bytes, now.produced_bytes);
-        set(&fetched, now.fetched_bytes);
-        set(&refused, now.refused_logins);
+        let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&gauges.connections, now.connections_opened.saturating_sub(now.connections_closed));
+        set(&gauges.produced, now.produced_records);
+        set(&gauges.bytes, now.produced_bytes);
+        set(&gauges.fetched, now.fetched_bytes);
+        set(&gauges.refused, now.refused_logins);
     });
     Ok(())
+}
+
+/// What a broker shows.
+pub struct Gauges {
+    connections: IntGauge,
+    produced: IntGauge,
+    bytes: IntGauge,
+    fetched: IntGauge,
+    refused: IntGauge,
+}
+
+impl Gauges {
+    /// Register them.
+    pub fn new(metrics: &Metrics) -> Result<Gauges, MetricError> {
+        let gauge = |name, help| metrics.gauge(name, help);
+        Ok(Gauges {
+            connections: gauge("pelton_broker_connections", "Open connections of clients.")?,
+            produced: gauge("pelton_broker_produced_records", "Records stored since the start.")?,
+            bytes: gauge("pelton_broker_produced_bytes", "Bytes of record batches stored since the start.")?,
+            fetched: gauge("pelton_broker_fetched_bytes", "Bytes of record batches sent since the start.")?,
+            refused: gauge(
+                "pelton_broker_refused_logins",
+                "Failed TLS handshakes and logins since the start.",
+            )?,
+        })
+    }
 }

@@ -3,6 +3,8 @@
 pub mod broker;
 mod containers;
 pub mod coordinator;
+#[cfg(test)]
+mod metrics_page;
 pub mod operator;
 mod serving;
 pub mod worker;

@@ -15,7 +15,8 @@ use pelton_kubernetes::{
     operator::{self, End, Options},
     workers::Bounds,
 };
-use pelton_telemetry::{Health, Metrics, Router};
+use pelton_telemetry::{Health, MetricError, Metrics, Router};
+use prometheus::IntGauge;
 use std::path::Path;
 
 /// `pelton operator`
@@ -41,9 +42,7 @@ pub async fn operator(node: &Node, args: OperatorArgs) -> Result<(), Failure> {
     let endpoint = client::endpoint(&own.coordinator)?;
     let client = operator::connect().await.map_err(Failure::unavailable)?;
     let metrics = Metrics::new("operator");
-    let leads = metrics
-        .gauge("pelton_operator_leads", "1 while this operator is the one that works.")
-        .map_err(|e| Failure::unexpected(e.to_string()))?;
+    let leads = leads(&metrics).map_err(|e| Failure::unexpected(e.to_string()))?;
     // One that waits for its turn is as ready as can be.
     let health = Health::new();
     let endpoints = Endpoints::serve(&own.http, &metrics, &health, Router::new(), shutdown.clone()).await?;
@@ -56,6 +55,11 @@ pub async fn operator(node: &Node, args: OperatorArgs) -> Result<(), Failure> {
         End::Asked => Ok(()),
         End::LeaseLost => Err(Failure::new(Exit::Fenced, "another operator works by now")),
     }
+}
+
+/// What an operator shows.
+pub fn leads(metrics: &Metrics) -> Result<IntGauge, MetricError> {
+    metrics.gauge("pelton_operator_leads", "1 while this operator is the one that works.")
 }
 
 fn options(own: &OperatorSettings, home: String) -> Options {
