@@ -41,6 +41,18 @@ fn the_base_of_kustomize_is_the_chart_with_its_defaults() {
     assert!(why.contains("no queue: give kafka.bootstrap"), "{why}");
     let (good, _, why) = helm(&["--set", "kafka.bootstrap=kafka:9092,worker.replica=3"]);
     assert!(!good && why.contains("replica"), "an unknown value is refused: {why}");
+
+    // The chart has a link to the rules that every Prometheus uses.
+    let alerts = [
+        "--set",
+        "kafka.bootstrap=kafka:9092,prometheusRule.enabled=true",
+        "-s",
+        "templates/prometheusrule.yaml",
+    ];
+    let (good, rendered, why) = helm(&alerts);
+    let rules = fs::read_to_string(repository().join("deploy/prometheus/rules.yaml")).unwrap();
+    let (shipped, shown) = (rules.matches("- alert: ").count(), rendered.matches("- alert: ").count());
+    assert!(good && shown > 0 && shown == shipped, "{shown} of {shipped} alerts: {why}\n{rendered}");
 }
 
 #[test]
