@@ -70,6 +70,10 @@ fn shipped_binary(report: &mut Report) -> Parts {
         let missing = || Done::Skipped("no kcat: on Debian `apt-get install kcat`".into());
         Ok(if shell::have("kcat") { Done::With(()) } else { missing() })
     });
+    report.step("Prometheus", || {
+        let missing = || Done::Skipped("no prometheus: on Debian `apt-get install prometheus`".into());
+        Ok(if shell::have("prometheus") { Done::With(()) } else { missing() })
+    });
     report.step("Chromium", || {
         let missing = || Done::Skipped("no chromium: on Debian `apt-get install chromium`".into());
         Ok(if shell::have("chromium") { Done::With(()) } else { missing() })
