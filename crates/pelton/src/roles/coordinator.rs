@@ -76,7 +76,8 @@ pub async fn coordinator(node: &Node, args: CoordinatorArgs) -> Result<(), Failu
         .map_err(|e| Failure::unexpected(e.to_string()))?;
     ready.ready();
     let console = console(&coordinator, own)?;
-    let routes = console.merge(targets(&coordinator, own.lease));
+    // The console comes last: what no path has is answered as it says.
+    let routes = targets(&coordinator, own.lease).merge(console);
     let endpoints = Endpoints::serve(&own.http, &process_metrics, &health, routes, shutdown.clone()).await?;
     tracing::info!(grpc, http = endpoints.address, "coordinator is ready");
     if args.child.announce {
