@@ -267,15 +267,17 @@ impl ConsumerState {
         }
     }
 
+    /// Keep the ends that were answered. What is not answered is not known any more: a broker that is away does not say
+    /// how far it is.
     fn learn_ends(&mut self, answer: Answer) {
+        self.ends.clear();
         if let Answer::Partitions(Ok(all)) = answer {
-            for entry in all.into_iter().filter(|e| e.failure.is_none() && e.offset >= 0) {
-                self.ends.insert(entry.partition, entry.offset);
-            }
+            let known = all.into_iter().filter(|e| e.failure.is_none() && e.offset >= 0);
+            self.ends.extend(known.map(|e| (e.partition, e.offset)));
         }
     }
 
-    /// The end of a partition as last heard; asks again when that is old.
+    /// The end of a partition as last heard.
     pub(crate) fn end_of(&mut self, partition: &Partition) -> Option<Offset> {
         self.ends.get(partition).copied()
     }
