@@ -258,8 +258,9 @@ impl Machine {
             }
             // An answer is on its way that is better waited for, or a doubt that is better resolved.
             Phase::Cutting | Phase::Claiming if self.retry.is_none() => Vec::new(),
-            // An init would fence whoever is to have the task next.
+            // An init would fence whoever is to have the task next: neither the one that waits for its time, nor another.
             Phase::Confirming if self.pending.is_some() && self.exactly_once() => self.look(),
+            Phase::Looking if self.pending.is_some() && self.retry.is_some() => self.look(),
             _ if self.pending.is_some() => Vec::new(),
             _ => self.release(),
         }

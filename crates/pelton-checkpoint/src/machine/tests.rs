@@ -272,6 +272,19 @@ mod exactly_once {
     }
 
     #[test]
+    fn a_fenced_task_that_is_asked_back_while_it_waits_for_an_init_looks_once_more_instead() {
+        let mut machine = committing(Delivery::ExactlyOnce);
+        machine.on(Event::CommitFenced);
+        machine.on(Event::CoordinatorSilent);
+        machine.on(Event::RetryDue);
+        wait(&machine.on(Event::ReadFailed(Failure::Retry)));
+        assert_eq!(machine.on(Event::Revoked), [Action::ReadCommitted]);
+        assert_eq!(machine.on(Event::RetryDue), [], "the init is off");
+        let released = Action::Release { positions: at(0, 0) };
+        assert_eq!(machine.on(Event::ReadFailed(Failure::Retry)), [released]);
+    }
+
+    #[test]
     fn an_owner_fenced_at_work_undoes_what_is_not_committed() {
         let mut machine = working(Delivery::ExactlyOnce);
         let next = machine.on(Event::Fenced);
