@@ -6,7 +6,7 @@ use pelton_tests::{
         fleet::{Fleet, worker},
         topics::{client, open_transactions, read_values},
     },
-    parts,
+    docker, parts,
     proxy::Proxy,
 };
 use pelton_types::Partition;
@@ -60,12 +60,8 @@ pub enum Shape {
 
 /// Wait for something, and say for what in vain.
 #[track_caller]
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < GUARD, "gave up waiting: {what}");
-        std::thread::sleep(TICK);
-    }
+pub fn until(what: &str, so: impl FnMut() -> bool) {
+    docker::until(GUARD, what, so).unwrap_or_else(|why| panic!("{why}"));
 }
 
 impl Scene<'_> {

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cluster::{Cluster, Flow};
-use pelton_tests::parts;
+use pelton_tests::{docker, parts};
 use serde_json::Value;
 use server::{Server, WINDOW, number, shipped};
 
@@ -23,14 +23,13 @@ const DASHBOARDS: [&str; 3] = ["overview", "pipeline", "worker"];
 
 /// Waits for a condition.
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = condition() {
-            return found;
-        }
-        assert!(begun.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let mut found = None;
+    let waited = docker::until(LIMIT, what, || {
+        found = condition();
+        found.is_some()
+    });
+    waited.unwrap_or_else(|why| panic!("{why}"));
+    found.unwrap()
 }
 
 #[test]
