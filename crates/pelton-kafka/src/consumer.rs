@@ -20,8 +20,6 @@ use std::{
 
 /// Ends of partitions are asked for at most this often.
 const ENDS_EVERY: Duration = Duration::from_secs(1);
-/// How long a question about ends may take.
-const ENDS_WITHIN_MS: i32 = 5_000;
 
 /// See the module's text.
 pub(crate) struct SharedConsumer {
@@ -290,7 +288,7 @@ impl ConsumerState {
             self.ends_asked = Some(now);
             self.ends.retain(|p, _| self.assigned.contains(p));
             let all: Vec<_> = self.assigned.iter().cloned().collect();
-            self.ends_open = Some(self.requests.log_ends(&all, LogEnd::Latest, ENDS_WITHIN_MS));
+            self.ends_open = Some(self.requests.log_ends(&all, LogEnd::Latest));
         }
     }
 }

@@ -4,7 +4,8 @@
 //! partition, so that a stalled task stops only itself; one idempotent producer per cluster and way of batching. Under
 //! exactly-once each task has a transactional producer of its own.
 //! Nothing here waits: answers, records, errors and delivery reports arrive on queues that wake the executor, and what
-//! the library can only do by waiting (a flush, closing a client, questions about topics) has a thread that does.
+//! the library can only do by waiting (a flush, closing a client, questions about topics and their ends) has a thread that
+//! does.
 //!
 //! Offsets are committed under [`pelton_types::PipelineName::group_id`] by a consumer that never joins the group.
 
@@ -16,6 +17,7 @@ mod connector;
 mod consumer;
 mod counts;
 mod diagnose;
+mod ends;
 mod errors;
 mod link;
 mod login;

@@ -335,13 +335,18 @@ impl Signal {
     pub(crate) fn set(&self) {
         self.ready.store(true, Ordering::Release);
     }
+
+    /// Something came from elsewhere that is looked for together with the queue.
+    pub(crate) fn raise(&self) {
+        self.set();
+        self.wake.wake();
+    }
 }
 
 unsafe extern "C" fn signalled(_: *mut sys::rd_kafka_t, signal: *mut c_void) {
     // SAFETY: the pointer is that of an `Arc<Signal>` which the queue keeps until it has switched the event off.
     let signal = unsafe { &*signal.cast::<Signal>() };
-    signal.set();
-    signal.wake.wake();
+    signal.raise();
 }
 
 /// A queue of the library's, with a wake-up when something arrives.
@@ -408,7 +413,7 @@ impl Queue {
         self.raw
     }
 
-    pub(crate) fn signal(&self) -> &Signal {
+    pub(crate) fn signal(&self) -> &Arc<Signal> {
         &self.signal
     }
 

@@ -16,8 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long one question may take.
-const ANSWER_WITHIN_MS: i32 = 5_000;
 /// How long the question for a group's offsets may take: the most the library allows. It must not run out: of a request
 /// to a group's coordinator that timed out, librdkafka 2.12.1 keeps the search for the coordinator going, and once that
 /// ends it uses the freed request and aborts the process (`rd_kafka_coord_req_fail` after the `__DESTROY` of
@@ -161,7 +159,7 @@ impl KafkaOffsets {
         };
         let missing: Vec<_> =
             committed.iter().filter(|e| e.offset < 0).map(|e| e.partition.clone()).collect();
-        let number = self.consumer.served().requests.log_ends(&missing, end, ANSWER_WITHIN_MS);
+        let number = self.consumer.served().requests.log_ends(&missing, end);
         ReadStep::Starts { committed, number }
     }
 

@@ -2,7 +2,10 @@
 //!
 //! Each request carries a number; [`Requests::collect`] files the answers by it and whoever asked takes them out.
 
-use crate::native::{Client, Event, Failure, Queue, c_text, text};
+use crate::{
+    ends::Ends,
+    native::{Client, Event, Failure, Queue, c_text, text},
+};
 use pelton_sdk::Wake;
 use pelton_types::{Offset, Partition};
 use rdkafka_sys as sys;
@@ -144,6 +147,7 @@ pub(crate) enum Answer {
 pub(crate) struct Requests {
     client: Arc<Client>,
     queue: Queue,
+    ends: Ends,
     last: u64,
     open: HashSet<u64>,
     answered: HashMap<u64, Answer>,
@@ -153,9 +157,11 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn new(client: &Arc<Client>, wake: &Wake) -> Self {
+        let queue = Queue::new(client, wake);
         Self {
             client: client.clone(),
-            queue: Queue::new(client, wake),
+            ends: Ends::new(client, queue.signal()),
+            queue,
             last: 0,
             open: HashSet::new(),
             answered: HashMap::new(),
@@ -175,10 +181,13 @@ impl Requests {
             while let Some(event) = self.queue.next_event(0) {
                 self.file(&event);
             }
+            for (number, answer) in self.ends.answers() {
+                self.keep(number, answer);
+            }
         }
     }
 
-    /// Wait for something to arrive, and file it. For threads that may wait.
+    /// Wait for something to arrive, and file it; not for ends. For threads that may wait.
     pub(crate) fn wait(&mut self, timeout_ms: i32) {
         if let Some(event) = self.queue.next_event(timeout_ms) {
             self.file(&event);
@@ -186,10 +195,13 @@ impl Requests {
     }
 
     fn file(&mut self, event: &Event) {
-        let number = event.request();
-        if let Some(answer) = decode(event)
-            && self.open.contains(&number)
-        {
+        if let Some(answer) = decode(event) {
+            self.keep(event.request(), answer);
+        }
+    }
+
+    fn keep(&mut self, number: u64, answer: Answer) {
+        if self.open.contains(&number) {
             self.successes += u64::from(answer.reached_broker());
             self.answered.insert(number, answer);
         }
@@ -248,20 +260,9 @@ impl Requests {
     }
 
     /// Ask where partitions begin or end, as a reader of committed records sees it.
-    pub(crate) fn log_ends(&mut self, partitions: &[Partition], end: LogEnd, timeout_ms: i32) -> u64 {
+    pub(crate) fn log_ends(&mut self, partitions: &[Partition], end: LogEnd) -> u64 {
         let number = self.number();
-        let spec = match end {
-            LogEnd::Earliest => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
-            LogEnd::Latest => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
-        };
-        let list = PartitionList::new(partitions.iter().map(|p| (p, spec as i64)), None);
-        let options = Options::new(&self.client, Admin::RD_KAFKA_ADMIN_OP_LISTOFFSETS, number, timeout_ms);
-        // SAFETY: all arguments live through the call, which copies them.
-        unsafe {
-            let committed = sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
-            ignore_error(sys::rd_kafka_AdminOptions_set_isolation_level(options.raw, committed));
-            sys::rd_kafka_ListOffsets(self.client.raw(), list.raw(), options.raw, self.queue.raw());
-        }
+        self.ends.ask(number, partitions, end);
         number
     }
 
@@ -413,9 +414,6 @@ fn decode(event: &Event) -> Option<Answer> {
         sys::RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT => {
             Some(Answer::Partitions(failure.map_or_else(|| committed_answers(event), Err)))
         }
-        sys::RD_KAFKA_EVENT_LISTOFFSETS_RESULT => {
-            Some(Answer::Partitions(failure.map_or_else(|| Ok(log_end_answers(event)), Err)))
-        }
         sys::RD_KAFKA_EVENT_DESCRIBETOPICS_RESULT => {
             Some(Answer::Topics(failure.map_or_else(|| Ok(topic_answers(event)), Err)))
         }
@@ -503,18 +501,6 @@ fn committed_answers(event: &Event) -> Result<Vec<PartitionAnswer>, Failure> {
         }
     }
     Ok(all)
-}
-
-fn log_end_answers(event: &Event) -> Vec<PartitionAnswer> {
-    // SAFETY: results belong to the live event; `count` says how many there are.
-    unsafe {
-        let result = sys::rd_kafka_event_ListOffsets_result(event.raw());
-        let mut count = 0;
-        let infos = sys::rd_kafka_ListOffsets_result_infos(result, &mut count);
-        (0..count)
-            .map(|i| answer(sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(i))))
-            .collect()
-    }
 }
 
 fn topic_answers(event: &Event) -> Vec<TopicAnswer> {

@@ -14,8 +14,6 @@ use std::{
     sync::Arc,
 };
 
-/// How long the broker may take to say which offsets it keeps.
-const RANGE_WITHIN_MS: i32 = 5_000;
 /// Guess of a record's size before the first has been seen.
 const RECORD_BYTES: usize = 256;
 
@@ -266,8 +264,8 @@ impl Reader {
             let mut state = consumer.served();
             let of = [self.partition.clone()];
             self.broken = Broken::OutOfRange {
-                earliest: state.requests.log_ends(&of, LogEnd::Earliest, RANGE_WITHIN_MS),
-                latest: state.requests.log_ends(&of, LogEnd::Latest, RANGE_WITHIN_MS),
+                earliest: state.requests.log_ends(&of, LogEnd::Earliest),
+                latest: state.requests.log_ends(&of, LogEnd::Latest),
                 first: None,
                 end: None,
             };
