@@ -3,6 +3,7 @@
 use super::topics::Trouble;
 use std::{
     fs,
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -42,13 +43,18 @@ impl Broker {
             return Err(format!("kill -9 of the broker, process {id}: {sent}").into());
         }
         let begun = Instant::now();
-        while Path::new("/proc").join(id).join("exe").exists() {
+        // Its memory goes before its sockets do, and a start finds the port taken until they are gone too.
+        while Path::new("/proc").join(id).join("exe").exists() || self.answers() {
             if begun.elapsed() > GONE {
                 return Err(format!("the broker, process {id}, is still there after {GONE:?}").into());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    fn answers(&self) -> bool {
+        TcpStream::connect(format!("127.0.0.1:{}", self.port)).is_ok()
     }
 
     /// Start it on the data it had, and wait until it serves.
