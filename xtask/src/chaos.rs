@@ -23,7 +23,7 @@ pub struct Options {
     /// silent, slow, requests held, lost and reordered.
     #[arg(long, default_value_t = 24)]
     faults: u32,
-    /// Times the broker is killed -9 and started again.
+    /// Times the broker is killed -9 and started again, or stands still, in turns.
     #[arg(long, default_value_t = 1)]
     broker_restarts: u32,
     /// Records a second.

@@ -1,6 +1,7 @@
 //! Where the members that a program names stand in a record.
 
 use crate::{
+    marks::{self, Marks, Searched, Specials},
     scan::{self, Fault, JsonError},
     value,
 };
@@ -51,6 +52,8 @@ pub(crate) struct Index {
     places: Vec<Place>,
     /// Where the first member begins and the last one ends; equal when there is none.
     members: (u32, u32),
+    /// Of the record in hand.
+    marks: Marks,
 }
 
 impl Index {
@@ -61,6 +64,7 @@ impl Index {
             heads: names.iter().map(|name| Head::of(name)).collect(),
             places: vec![Place::default(); names.len()],
             members: (0, 0),
+            marks: Marks::default(),
         }
     }
 
@@ -79,18 +83,48 @@ impl Index {
     /// Check a record whose root is an object, and find the members.
     #[inline]
     pub(crate) fn load(&mut self, bytes: &[u8]) -> Result<(), JsonError> {
-        self.find::<()>(bytes).or_else(|()| self.find::<JsonError>(bytes))
+        self.find_fast(bytes).or_else(|()| self.find::<JsonError>(bytes, &Searched))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    fn find_fast(&mut self, bytes: &[u8]) -> Result<(), ()> {
+        if marks::able() {
+            // SAFETY: the processor has what the function is compiled for.
+            unsafe { self.find_marked(bytes) }
+        } else {
+            self.find(bytes, &Searched)
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline]
+    fn find_fast(&mut self, bytes: &[u8]) -> Result<(), ()> {
+        self.find(bytes, &Searched)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn find_marked(&mut self, bytes: &[u8]) -> Result<(), ()> {
+        let mut marks = std::mem::take(&mut self.marks);
+        let found = self.find(bytes, &marks.of(bytes));
+        self.marks = marks;
+        found
     }
 
     #[inline(always)]
-    fn find<E: Fault + From<JsonError>>(&mut self, bytes: &[u8]) -> Result<(), E> {
-        let Self { names, heads, places, members } = self;
+    fn find<E: Fault + From<JsonError>>(
+        &mut self,
+        bytes: &[u8],
+        specials: &impl Specials,
+    ) -> Result<(), E> {
+        let Self { names, heads, places, members, .. } = self;
         for place in places.iter_mut() {
             place.found = false;
             place.twice = false;
         }
         let (mut first, mut before) = (0, 0);
-        scan::record(bytes, |member| {
+        scan::record_with(bytes, specials, |member| {
             let hit = if member.key_escaped {
                 position(names, value::text(bytes, member.quoted_key())?.as_bytes())
             } else {

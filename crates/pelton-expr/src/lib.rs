@@ -38,6 +38,7 @@ mod index;
 mod json_text;
 mod key;
 mod logfmt;
+mod marks;
 mod native;
 mod patch;
 mod path;

@@ -3,7 +3,10 @@
 //! The grammar is that of RFC 8259, as strict as `serde_json`: what passes here passes there, except for what only
 //! decoding shows (a number out of range, half of a surrogate pair).
 
-use crate::find;
+use crate::{
+    find,
+    marks::{Searched, Specials},
+};
 use pelton_types::fields::Member;
 use std::ops::Range;
 
@@ -101,8 +104,18 @@ pub(crate) fn root(bytes: &[u8]) -> usize {
 /// Check a whole record whose root is an object, and give each of its members to `each`.
 #[inline]
 pub(crate) fn record<E: Fault>(bytes: &[u8], each: impl FnMut(Member) -> Result<(), E>) -> Result<(), E> {
+    record_with(bytes, &Searched, each)
+}
+
+/// The same where somebody knows the special bytes.
+#[inline(always)]
+pub(crate) fn record_with<E: Fault>(
+    bytes: &[u8],
+    specials: &impl Specials,
+    each: impl FnMut(Member) -> Result<(), E>,
+) -> Result<(), E> {
     check_length(bytes)?;
-    let end = object(bytes, blank(bytes, 0), each)?;
+    let end = object_with(bytes, blank(bytes, 0), specials, each)?;
     finish(bytes, end)
 }
 
@@ -110,7 +123,7 @@ pub(crate) fn record<E: Fault>(bytes: &[u8], each: impl FnMut(Member) -> Result<
 pub(crate) fn any_record<E: Fault>(bytes: &[u8]) -> Result<Range<usize>, E> {
     check_length(bytes)?;
     let start = blank(bytes, 0);
-    let (end, _) = skip_value(bytes, start, MAX_DEPTH)?;
+    let (end, _) = skip_value(bytes, start, MAX_DEPTH, &Searched)?;
     finish(bytes, end)?;
     Ok(start..end)
 }
@@ -126,6 +139,16 @@ fn finish<E: Fault>(bytes: &[u8], end: usize) -> Result<(), E> {
 pub(crate) fn object<E: Fault>(
     bytes: &[u8],
     start: usize,
+    each: impl FnMut(Member) -> Result<(), E>,
+) -> Result<usize, E> {
+    object_with(bytes, start, &Searched, each)
+}
+
+#[inline(always)]
+fn object_with<E: Fault>(
+    bytes: &[u8],
+    start: usize,
+    specials: &impl Specials,
     mut each: impl FnMut(Member) -> Result<(), E>,
 ) -> Result<usize, E> {
     if bytes.get(start) != Some(&b'{') {
@@ -136,8 +159,8 @@ pub(crate) fn object<E: Fault>(
         return Ok(at + 1);
     }
     loop {
-        let key = key(bytes, at)?;
-        let (end, escaped) = skip_value(bytes, key.value, MAX_DEPTH - 1)?;
+        let key = key(bytes, at, specials)?;
+        let (end, escaped) = skip_value(bytes, key.value, MAX_DEPTH - 1, specials)?;
         each(Member {
             key: (at as u32 + 1, key.end as u32),
             value: (key.value as u32, end as u32),
@@ -178,7 +201,7 @@ pub(crate) fn array<E: Fault>(
         return Ok(());
     }
     loop {
-        let (end, _) = skip_value(bytes, at, MAX_DEPTH - 1)?;
+        let (end, _) = skip_value(bytes, at, MAX_DEPTH - 1, &Searched)?;
         each(at..end);
         at = blank(bytes, end);
         match bytes.get(at) {
@@ -199,11 +222,11 @@ struct Key {
 
 /// A key at `at` (its opening quote), the colon, and the blanks around it.
 #[inline(always)]
-fn key<E: Fault>(bytes: &[u8], at: usize) -> Result<Key, E> {
+fn key<E: Fault>(bytes: &[u8], at: usize, specials: &impl Specials) -> Result<Key, E> {
     if bytes.get(at) != Some(&b'"') {
         return Err(E::expected(bytes, at, "expected a key in quotes"));
     }
-    let (end, escaped) = string_end(bytes, at + 1)?;
+    let (end, escaped) = string_end(bytes, at + 1, specials)?;
     // Nearly always without blanks.
     if let Some(&[_, b':', first]) = bytes.get(end..end + 3)
         && first > b' '
@@ -237,10 +260,15 @@ fn blanks(bytes: &[u8], mut at: usize) -> usize {
 
 /// Index behind the value at `at`, and whether it is a string with escapes.
 #[inline(always)]
-fn skip_value<E: Fault>(bytes: &[u8], at: usize, depth: u32) -> Result<(usize, bool), E> {
+fn skip_value<E: Fault>(
+    bytes: &[u8],
+    at: usize,
+    depth: u32,
+    specials: &impl Specials,
+) -> Result<(usize, bool), E> {
     match bytes.get(at) {
-        Some(b'"') => string_end(bytes, at + 1).map(|(end, escaped)| (end + 1, escaped)),
-        Some(b'{' | b'[') => skip_container(bytes, at, depth).map(|end| (end, false)),
+        Some(b'"') => string_end(bytes, at + 1, specials).map(|(end, escaped)| (end + 1, escaped)),
+        Some(b'{' | b'[') => skip_container(bytes, at, depth, specials).map(|end| (end, false)),
         _ => skip_plain(bytes, at).map(|end| (end, false)),
     }
 }
@@ -269,10 +297,14 @@ fn literal<E: Fault>(bytes: &[u8], at: usize, word: &'static [u8]) -> Result<usi
 
 /// Index of the closing quote of a string whose first byte is at `at`, and whether it has escapes.
 #[inline(always)]
-fn string_end<E: Fault>(bytes: &[u8], mut at: usize) -> Result<(usize, bool), E> {
+fn string_end<E: Fault>(
+    bytes: &[u8],
+    mut at: usize,
+    specials: &impl Specials,
+) -> Result<(usize, bool), E> {
     let mut escaped = false;
     loop {
-        at = find::special(bytes, at);
+        at = specials.next(bytes, at);
         match bytes.get(at) {
             Some(b'"') => return Ok((at, escaped)),
             Some(b'\\') => {
@@ -333,7 +365,12 @@ fn digits<E: Fault>(bytes: &[u8], start: usize) -> Result<usize, E> {
 }
 
 /// Index behind the object or array at `at`, of at most `limit` levels. Keeps no stack but a bit per level.
-fn skip_container<E: Fault>(bytes: &[u8], mut at: usize, limit: u32) -> Result<usize, E> {
+fn skip_container<E: Fault>(
+    bytes: &[u8],
+    mut at: usize,
+    limit: u32,
+    specials: &impl Specials,
+) -> Result<usize, E> {
     let mut depth = 0u32;
     let mut objects = 0u128; // the lowest bit: the innermost container is an object
     loop {
@@ -350,26 +387,26 @@ fn skip_container<E: Fault>(bytes: &[u8], mut at: usize, limit: u32) -> Result<u
                 match (bytes.get(at), is_object) {
                     (Some(b'}'), true) | (Some(b']'), false) => {}
                     (_, true) => {
-                        at = key(bytes, at)?.value;
+                        at = key(bytes, at, specials)?.value;
                         continue;
                     }
                     (_, false) => continue,
                 }
             }
-            Some(b'"') => at = string_end(bytes, at + 1)?.0 + 1,
+            Some(b'"') => at = string_end(bytes, at + 1, specials)?.0 + 1,
             _ => at = skip_plain(bytes, at)?,
         }
         // And ended here: what follows closes containers, or goes on with the next value.
         loop {
             let is_object = objects & 1 == 1;
             if is_object && let Some(b",\"") = bytes.get(at..at + 2) {
-                at = key(bytes, at + 1)?.value;
+                at = key(bytes, at + 1, specials)?.value;
                 break;
             }
             at = blank(bytes, at);
             match (bytes.get(at), is_object) {
                 (Some(b','), true) => {
-                    at = key(bytes, blank(bytes, at + 1))?.value;
+                    at = key(bytes, blank(bytes, at + 1), specials)?.value;
                     break;
                 }
                 (Some(b','), false) => {

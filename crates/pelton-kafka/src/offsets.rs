@@ -21,6 +21,10 @@ use std::{
 /// ends it uses the freed request and aborts the process (`rd_kafka_coord_req_fail` after the `__DESTROY` of
 /// `rd_kafka_admin_coord_request`). So one question stays open across reads, and only the reads run out of patience.
 const OPEN_WITHIN_MS: i32 = 3_600_000;
+/// While that question waits for its answer, another one goes out this often. A search for the coordinator that finds no
+/// broker connected waits for the next one that is, and librdkafka 2.12.1 need not connect to any of its own accord: after
+/// a broker that stood still for ten seconds the answer took until somebody else had a question.
+const STIR: Duration = Duration::from_secs(1);
 /// A new cluster answers "no coordinator yet" for the first seconds: asked again quietly for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before asking again.
@@ -42,6 +46,8 @@ pub(crate) struct KafkaOffsets {
 struct Read {
     partitions: Vec<Partition>,
     since: Instant,
+    /// When it was last made sure that the client connects.
+    stirred: Instant,
     step: ReadStep,
 }
 
@@ -100,6 +106,19 @@ impl KafkaOffsets {
         self.consumer.served().reach.refused(&self.consumer.bootstrap, &mut self.reported)
     }
 
+    /// Have the client connect to a broker if it is not, by a question whose answer nobody wants.
+    fn stir(&self, read: &mut Read) {
+        if read.stirred.elapsed() < STIR {
+            return;
+        }
+        read.stirred = Instant::now();
+        self.alarm.wake_after(STIR, &self.consumer.wake);
+        let any = &read.partitions[..read.partitions.len().min(1)];
+        let mut state = self.consumer.served();
+        let number = state.requests.log_ends(any, LogEnd::Earliest);
+        state.requests.forget(number);
+    }
+
     fn again(&self) -> Instant {
         self.alarm.wake_after(AGAIN, &self.consumer.wake);
         Instant::now() + AGAIN
@@ -113,6 +132,7 @@ impl KafkaOffsets {
                 ReadStep::Again(_) => read.step = self.ask_committed(&read.partitions),
                 ReadStep::Committed(number) => {
                     let Some(answer) = self.consumer.served().requests.take(*number) else {
+                        self.stir(read);
                         let down = self.refused();
                         if read.since.elapsed() < PATIENCE && down.is_none() {
                             return Poll::Pending;
@@ -233,8 +253,10 @@ fn committed_of(
 impl Offsets for KafkaOffsets {
     fn start_read(&mut self, partitions: &[Partition]) {
         let step = self.ask_committed(partitions);
+        self.alarm.wake_after(STIR, &self.consumer.wake);
         self.alarm.wake_after(PATIENCE, &self.consumer.wake);
-        self.read = Some(Read { partitions: partitions.to_vec(), since: Instant::now(), step });
+        let now = Instant::now();
+        self.read = Some(Read { partitions: partitions.to_vec(), since: now, stirred: now, step });
     }
 
     fn poll_read(&mut self) -> Poll<Result<Vec<Committed>, EndError>> {

@@ -20,7 +20,7 @@ struct Arguments {
     /// proxy does to a worker's line to the broker.
     #[arg(long, default_value_t = 24)]
     faults: usize,
-    /// Times the broker is killed -9 and started again; only one of `cargo xtask infra` can be.
+    /// Times the broker is killed -9 and started again, or stands still, in turns; only one of `cargo xtask infra` can.
     #[arg(long, default_value_t = 1)]
     broker_restarts: usize,
     /// Records a second.

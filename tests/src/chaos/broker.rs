@@ -33,24 +33,39 @@ impl Broker {
     /// # Errors
     /// It was not started by our scripts.
     pub fn kill(&self) -> Result<(), Trouble> {
-        let file = self.data.join("pid");
-        let text = fs::read_to_string(&file).map_err(|cause| {
-            format!("{}: {cause}: only a broker of `cargo xtask infra` is restarted", file.display())
-        })?;
-        let id = text.trim();
-        let sent = Command::new("kill").args(["-s", "KILL", id]).status()?;
-        if !sent.success() {
-            return Err(format!("kill -9 of the broker, process {id}: {sent}").into());
-        }
+        let id = self.process()?;
+        self.signal("KILL")?;
         let begun = Instant::now();
         // Its memory goes before its sockets do, and a start finds the port taken until they are gone too.
-        while Path::new("/proc").join(id).join("exe").exists() || self.answers() {
+        while Path::new("/proc").join(&id).join("exe").exists() || self.answers() {
             if begun.elapsed() > GONE {
                 return Err(format!("the broker, process {id}, is still there after {GONE:?}").into());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// Send it a signal.
+    ///
+    /// # Errors
+    /// It was not started by our scripts.
+    pub fn signal(&self, name: &str) -> Result<(), Trouble> {
+        let id = self.process()?;
+        let sent = Command::new("kill").args(["-s", name, &id]).status()?;
+        if sent.success() {
+            Ok(())
+        } else {
+            Err(format!("SIG{name} to the broker, process {id}: {sent}").into())
+        }
+    }
+
+    fn process(&self) -> Result<String, Trouble> {
+        let file = self.data.join("pid");
+        let text = fs::read_to_string(&file).map_err(|cause| {
+            format!("{}: {cause}: only a broker of `cargo xtask infra` has faults", file.display())
+        })?;
+        Ok(text.trim().to_owned())
     }
 
     fn answers(&self) -> bool {

@@ -37,6 +37,12 @@ impl Stage<'_> {
                 self.events.note("started", json!({ "broker": self.setting.kafka }));
                 Ok(())
             }
+            Deed::StopBroker => {
+                self.broker.signal("STOP")?;
+                self.note(act, "broker");
+                sleep(away);
+                self.broker.signal("CONT")
+            }
             Deed::Stop(index) => {
                 self.fleet.signal(&worker(index), "STOP")?;
                 self.note(act, &worker(index));

@@ -6,6 +6,9 @@ use std::time::Duration;
 const PAUSE_MS: (u64, u64) = (500, 2_500);
 /// Until a worker that ended is started again, milliseconds.
 const RESTART_MS: (u64, u64) = (0, 1_000);
+/// How long the broker stands still, milliseconds: longer than its own session of 3 s, so that it may find itself
+/// without leaders when it wakes, and than a worker's patience with a commit.
+const BROKER_STILL_MS: (u64, u64) = (6_000, 15_000);
 /// How long the coordinator is away, milliseconds: longer than the lease of 3 s, so that a worker that waited for it
 /// would be seen.
 const AWAY_MS: (u64, u64) = (4_000, 7_000);
@@ -33,7 +36,7 @@ pub struct Wish {
     pub coordinator_kills: usize,
     /// Other faults, each kind of them in its turn.
     pub faults: usize,
-    /// Times the broker is killed and started again.
+    /// Times the broker is killed and started again, or stands still, in turns.
     pub broker_restarts: usize,
     /// The most tasks the shards are dealt to.
     pub tasks: usize,
@@ -61,6 +64,8 @@ pub enum Deed {
     KillCoordinator,
     /// kill -9 of the broker, and a new one.
     KillBroker,
+    /// SIGSTOP of the broker, and SIGCONT.
+    StopBroker,
     /// SIGTERM to a worker, and a new one.
     End(usize),
     /// SIGSTOP, and SIGCONT.
@@ -97,6 +102,7 @@ impl Deed {
             Deed::Kill(_) => "kill -9",
             Deed::KillCoordinator => "coordinator kill -9",
             Deed::KillBroker => "broker kill -9",
+            Deed::StopBroker => "broker SIGSTOP",
             Deed::End(_) => "SIGTERM",
             Deed::Stop(_) => "SIGSTOP",
             Deed::Reset(_) => "connections reset",
@@ -125,7 +131,8 @@ pub fn plan(wish: &Wish) -> Vec<Act> {
         deeds.push(Deed::Kill(random.worker(wish)));
     }
     deeds.extend((0..wish.coordinator_kills).map(|_| Deed::KillCoordinator));
-    deeds.extend((0..wish.broker_restarts).map(|_| Deed::KillBroker));
+    let broker = [Deed::KillBroker, Deed::StopBroker].into_iter().cycle();
+    deeds.extend(broker.take(wish.broker_restarts));
     for turn in 0..wish.faults {
         deeds.push(other(turn % OTHERS, wish, &mut random));
     }
@@ -164,6 +171,7 @@ fn away(deed: Deed, wish: &Wish) -> (u64, u64) {
     match deed {
         Deed::Kill(_) | Deed::End(_) | Deed::KillBroker => RESTART_MS,
         Deed::KillCoordinator => AWAY_MS,
+        Deed::StopBroker => BROKER_STILL_MS,
         Deed::Stop(_) if wish.at_least >= LONG_RUN => LONG_STILL_MS,
         Deed::Stop(_) | Deed::Leave(_) => STILL_MS,
         Deed::Poison(_) | Deed::Deal(_) | Deed::Reset(_) => (0, 0),
@@ -233,7 +241,8 @@ mod tests {
             assert_eq!(acts.len(), 51, "seed {seed}");
             assert_eq!(count(&acts, "kill -9"), 20, "seed {seed}");
             assert_eq!(count(&acts, "coordinator kill -9"), 5, "seed {seed}");
-            assert_eq!(count(&acts, "broker kill -9"), 2, "seed {seed}");
+            assert_eq!(count(&acts, "broker kill -9"), 1, "seed {seed}");
+            assert_eq!(count(&acts, "broker SIGSTOP"), 1, "seed {seed}");
             assert_eq!(count(&acts, "SIGSTOP"), 2, "each kind of the others in its turn, seed {seed}");
             assert_eq!(acts, plan(&wish(seed)), "seed {seed}");
             assert!(acts.iter().all(|a| !matches!(a.deed, Deed::Kill(n) | Deed::Stop(n) if n > 2)));
