@@ -113,11 +113,7 @@ impl Index {
     }
 
     #[inline(always)]
-    fn find<E: Fault + From<JsonError>>(
-        &mut self,
-        bytes: &[u8],
-        specials: &impl Specials,
-    ) -> Result<(), E> {
+    fn find<E: Fault + From<JsonError>>(&mut self, bytes: &[u8], specials: &impl Specials) -> Result<(), E> {
         let Self { names, heads, places, members, .. } = self;
         for place in places.iter_mut() {
             place.found = false;

@@ -297,11 +297,7 @@ fn literal<E: Fault>(bytes: &[u8], at: usize, word: &'static [u8]) -> Result<usi
 
 /// Index of the closing quote of a string whose first byte is at `at`, and whether it has escapes.
 #[inline(always)]
-fn string_end<E: Fault>(
-    bytes: &[u8],
-    mut at: usize,
-    specials: &impl Specials,
-) -> Result<(usize, bool), E> {
+fn string_end<E: Fault>(bytes: &[u8], mut at: usize, specials: &impl Specials) -> Result<(usize, bool), E> {
     let mut escaped = false;
     loop {
         at = specials.next(bytes, at);
