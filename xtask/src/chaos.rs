@@ -53,13 +53,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// The short form for `cargo xtask ci`: a minute and a half, each kind of fault once, another plan each time.
-    pub fn short(kafka: &str) -> Options {
+    /// The form for `cargo xtask ci`: about five minutes, each kind of fault twice, another plan each time.
+    pub fn five_minutes(kafka: &str) -> Options {
         Options {
             seed: None,
-            kills: 4,
-            coordinator_kills: 1,
-            faults: 12,
+            kills: 10,
+            coordinator_kills: 2,
+            faults: 24,
             // The tests that follow use the same Kafka.
             broker_restarts: 0,
             rate: 5_000,

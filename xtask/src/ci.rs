@@ -63,8 +63,8 @@ fn shipped_binary(report: &mut Report) -> Parts {
     }
     parts.kafka = report.step("real Kafka", infra::Kafka::start);
     if let (true, Some(kafka)) = (parts.binary, &parts.kafka) {
-        let options = chaos::Options::short(&kafka.bootstrap);
-        report.step("chaos, short form", || chaos::run(&options).map(Done::With));
+        let options = chaos::Options::five_minutes(&kafka.bootstrap);
+        report.step("chaos, five minutes", || chaos::run(&options).map(Done::With));
     }
     report.step("kcat", || {
         let missing = || Done::Skipped("no kcat: on Debian `apt-get install kcat`".into());
