@@ -31,12 +31,16 @@ use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
+use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use pelton_broker::scram::Hash;
 
 use super::login;
 use super::seeds::batch;
+
+/// What a consumer says of itself: version 0, the topic `t`, no data of its own.
+const SUBSCRIPTION: &[u8] = b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff";
 
 fn s(text: &'static str) -> StrBytes {
     StrBytes::from_static_str(text)
@@ -54,7 +58,7 @@ fn x() -> TransactionalId {
     TransactionalId(s("x"))
 }
 
-/// The requests of a key in a version; none for a key that has no sample yet.
+/// The requests of a key in a version; none for a key that nobody wrote a sample for.
 pub fn samples(key: ApiKey, version: i16) -> Vec<RequestKind> {
     match key {
         ApiKey::Produce | ApiKey::Fetch | ApiKey::ListOffsets => of_records(key),
@@ -66,6 +70,7 @@ pub fn samples(key: ApiKey, version: i16) -> Vec<RequestKind> {
         | ApiKey::AddPartitionsToTxn
         | ApiKey::AddOffsetsToTxn
         | ApiKey::EndTxn
+        | ApiKey::WriteTxnMarkers
         | ApiKey::TxnOffsetCommit => of_transactions(key),
         ApiKey::OffsetCommit
         | ApiKey::OffsetFetch
@@ -137,6 +142,12 @@ fn of_transactions(key: ApiKey) -> Vec<RequestKind> {
             let request = EndTxnRequest::default().with_transactional_id(x());
             vec![RequestKind::EndTxn(request.clone().with_committed(true)), RequestKind::EndTxn(request)]
         }
+        ApiKey::WriteTxnMarkers => {
+            let place = WritableTxnMarkerTopic::default().with_name(t()).with_partition_indexes(vec![0, 1]);
+            let marker = WritableTxnMarker::default().with_topics(vec![place]);
+            let both = vec![marker.clone().with_transaction_result(true), marker];
+            vec![RequestKind::WriteTxnMarkers(WriteTxnMarkersRequest::default().with_markers(both))]
+        }
         _ => {
             let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(2);
             let topic =
@@ -169,7 +180,7 @@ fn of_groups(key: ApiKey, version: i16) -> Vec<RequestKind> {
                 .with_group_id(g())
                 .with_session_timeout_ms(10_000)
                 .with_protocol_type(s("consumer"))
-                .with_protocols(vec![protocol.with_metadata(Bytes::from_static(b"meta"))]);
+                .with_protocols(vec![protocol.with_metadata(Bytes::from_static(SUBSCRIPTION))]);
             let request = if version >= 5 { request.with_group_instance_id(Some(s("i"))) } else { request };
             vec![RequestKind::JoinGroup(request)]
         }
@@ -295,6 +306,13 @@ fn of_questions(key: ApiKey, version: i16) -> Vec<RequestKind> {
         ApiKey::ListTransactions => RequestKind::ListTransactions(
             ListTransactionsRequest::default().with_state_filters(vec![s("Ongoing")]),
         ),
+        ApiKey::DescribeClientQuotas => {
+            let user = describe_client_quotas_request::ComponentData::default().with_entity_type(s("user"));
+            let user = user.with_match_type(0).with_match(Some(s("u")));
+            RequestKind::DescribeClientQuotas(
+                DescribeClientQuotasRequest::default().with_components(vec![user]),
+            )
+        }
         _ => return Vec::new(),
     }]
 }

@@ -84,6 +84,7 @@ pub fn conversations() -> Vec<Vec<u8>> {
         AddOffsetsToTxn,
         TxnOffsetCommit,
         Produce,
+        WriteTxnMarkers,
         EndTxn,
         Fetch,
         ListOffsets,
@@ -93,6 +94,7 @@ pub fn conversations() -> Vec<Vec<u8>> {
         JoinGroup,
         SyncGroup,
         Heartbeat,
+        OffsetDelete,
         OffsetFetch,
         DescribeGroups,
         LeaveGroup,
@@ -153,8 +155,8 @@ fn bodies(key: ApiKey, version: i16) -> Vec<Vec<u8>> {
         kind.encode(&mut bytes, version).unwrap_or_else(|error| panic!("{key:?} {version}: {error}"));
         bytes.to_vec()
     };
-    // A key without a sample begins without content.
-    if kinds.is_empty() { vec![Vec::new()] } else { kinds.into_iter().map(encode).collect() }
+    assert!(!kinds.is_empty(), "no sample of {key:?}: the broker offers it, so it has to be fuzzed");
+    kinds.into_iter().map(encode).collect()
 }
 
 /// A batch of two records by the producer 0 in epoch 0.
