@@ -1,5 +1,7 @@
 //! Compaction of the broker's logs: chosen and finished under its lock, carried out without.
 
+use std::collections::HashSet;
+
 use crate::broker::Broker;
 use crate::code::Code;
 use crate::core::compaction::{Compaction, Known, MAX_KEYS};
@@ -9,10 +11,12 @@ use crate::store::{Done, FileStore, Job, SegmentStore};
 
 impl Broker<FileStore> {
     /// The compaction that is most worth it now, if any is: that of the log with the largest share of records
-    /// that were not compacted.
+    /// that were not compacted, those left out that could not be.
     #[must_use]
-    pub fn begin_compaction(&self, now_ms: i64) -> Option<Job> {
-        let logs = self.limited_logs().into_iter().filter(|(_, settings)| settings.compacts);
+    pub fn begin_compaction(&self, left_out: &HashSet<LogId>, now_ms: i64) -> Option<Job> {
+        let compacts =
+            |(log, settings): &(LogId, TopicSettings)| settings.compacts && !left_out.contains(log);
+        let logs = self.limited_logs().into_iter().filter(compacts);
         let worth = |(log, settings): (LogId, TopicSettings)| {
             let limit = self.compaction_limit(log, &settings, now_ms)?;
             let from = self.state().partition(log)?.compacted_to();

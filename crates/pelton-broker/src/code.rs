@@ -56,6 +56,16 @@ pub enum Code {
     TransactionalIdNotFound = 105,
 }
 
+impl Code {
+    /// Why records cannot be read: their bytes changed, or the storage does not give them.
+    pub(crate) fn of_reading(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => Self::CorruptMessage,
+            _ => Self::KafkaStorageError,
+        }
+    }
+}
+
 impl From<Code> for i16 {
     fn from(code: Code) -> Self {
         code as i16

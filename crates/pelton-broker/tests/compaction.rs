@@ -1,7 +1,7 @@
 //! Compaction: the last record of each key stays where it was, whatever happens.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -248,7 +248,7 @@ fn a_log_is_compacted_readable_from_every_offset_and_the_same_after_a_restart() 
         append(&mut broker, Some(["a", "b", "c"][at % 3]), &format!("value {at}")).unwrap();
     }
     let all = read(&broker);
-    let job = broker.begin_compaction(1000).expect("worth it");
+    let job = broker.begin_compaction(&HashSet::new(), 1000).expect("worth it");
     let done = job.run().unwrap();
     assert_eq!(read(&broker), all, "nothing changes for readers until it is complete");
     broker.finish_compaction(done).unwrap();
@@ -256,11 +256,11 @@ fn a_log_is_compacted_readable_from_every_offset_and_the_same_after_a_restart() 
     assert!(some.len() < 12, "{some:?}");
     assert!(some.iter().all(|record| all.contains(record)));
     assert_eq!(some[some.len() - 3..], all[all.len() - 3..]);
-    assert!(broker.begin_compaction(1000).is_none(), "nothing new to compact");
+    assert!(broker.begin_compaction(&HashSet::new(), 1000).is_none(), "nothing new to compact");
     drop(broker);
     let mut broker = open(dir.path());
     assert_eq!(read(&broker), some);
-    assert!(broker.begin_compaction(1000).is_none());
+    assert!(broker.begin_compaction(&HashSet::new(), 1000).is_none());
     let (log, _) = broker.state().find("t", 0).unwrap();
     for from in 0..40 {
         let wanted = Wanted { from, limit: 40, max_bytes: 0, at_least_one: true };
@@ -279,7 +279,7 @@ fn a_crash_in_the_middle_of_a_compaction_leaves_each_segment_old_or_new() {
         append(&mut broker, Some(["a", "b", "c"][at % 3]), &format!("value {at}")).unwrap();
     }
     let all = read(&broker);
-    let mut done = broker.begin_compaction(1000).unwrap().run().unwrap();
+    let mut done = broker.begin_compaction(&HashSet::new(), 1000).unwrap().run().unwrap();
     assert!(done.segments.len() > 2);
     done.segments.truncate(2); // stopped after the second rename
     broker.finish_compaction(pelton_broker::store::Done { to: 0, ..done }).unwrap();
@@ -290,7 +290,7 @@ fn a_crash_in_the_middle_of_a_compaction_leaves_each_segment_old_or_new() {
     assert!(some.len() < all.len());
     assert_eq!(some[some.len() - 20..], all[all.len() - 20..], "later segments are as they were");
     assert!(!dir.path().join("logs/0/0/00000000000000000009.clean").exists());
-    let done = broker.begin_compaction(1000).unwrap().run().unwrap();
+    let done = broker.begin_compaction(&HashSet::new(), 1000).unwrap().run().unwrap();
     broker.finish_compaction(done).unwrap();
     assert!(read(&broker).len() < 12);
 }
@@ -303,7 +303,7 @@ fn a_segment_deleted_while_it_was_compacted_stays_deleted() {
     for at in 0..40 {
         append(&mut broker, Some(["a", "b", "c"][at % 3]), &format!("value {at}")).unwrap();
     }
-    let done = broker.begin_compaction(1000).unwrap().run().unwrap();
+    let done = broker.begin_compaction(&HashSet::new(), 1000).unwrap().run().unwrap();
     let plan = broker.state().plan_delete_topic("t").unwrap();
     broker.run(plan, Code::KafkaStorageError).unwrap();
     // The new files went with the directory of the topic.
@@ -331,5 +331,5 @@ fn a_topic_that_is_not_compacted_is_left_alone() {
     for at in 0..40 {
         append(&mut broker, Some("a"), &format!("value {at}")).unwrap();
     }
-    assert!(broker.begin_compaction(i64::MAX).is_none());
+    assert!(broker.begin_compaction(&HashSet::new(), i64::MAX).is_none());
 }

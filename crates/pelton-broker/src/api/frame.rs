@@ -8,7 +8,7 @@ use super::fetch::{FetchPlan, FetchedPartition};
 use super::produce::CheckedProduce;
 use super::{SUPPORTED, shape};
 use crate::code::Code;
-use crate::store::ByteRange;
+use crate::store::{ByteRange, good_bytes};
 
 /// Bytes that are no request this broker understands. The connection they came from cannot be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -241,12 +241,9 @@ pub fn encode_fetch<R: ByteRange>(
             let begin = writer.at;
             if let Err(error) = put_partition(&mut writer, partition, version) {
                 tracing::error!(%error, topic = topic.name.as_str(), partition = partition.index, "could not read a log");
-                let code = match error.kind() {
-                    std::io::ErrorKind::InvalidData => Code::CorruptMessage,
-                    _ => Code::KafkaStorageError,
-                };
                 writer.at = begin;
-                put_partition(&mut writer, &FetchedPartition::<R>::failed(partition.index, code), version)?;
+                let failed = FetchedPartition::<R>::failed(partition.index, Code::of_reading(&error));
+                put_partition(&mut writer, &failed, version)?;
             }
         }
     }
@@ -276,10 +273,22 @@ fn put_partition<R: ByteRange>(
     if version >= 11 {
         writer.put(&(-1_i32).to_be_bytes()); // no other replica to prefer
     }
-    writer.put_count(partition.bytes);
+    let counted = writer.at;
+    writer.put_count(0);
+    let begin = writer.at;
     for range in &partition.ranges {
-        range.read_into(writer.space(range.len()))?;
+        let at = writer.at;
+        let Err(error) = range.read_into(writer.space(range.len())) else { continue };
+        writer.at = at + good_bytes(&error).unwrap_or(0);
+        if writer.at == begin {
+            return Err(error);
+        }
+        // What is fine comes first; who goes on from there is told.
+        break;
     }
+    let end = std::mem::replace(&mut writer.at, counted);
+    writer.put_count(end - begin);
+    writer.at = end;
     Ok(())
 }
 

@@ -95,7 +95,7 @@ fn find_by_time<S: SegmentStore>(
         let mut bytes = vec![0; range.len()];
         range.read_into(&mut bytes).map_err(|error| {
             tracing::error!(%error, topic, partition, "could not read a batch");
-            Code::KafkaStorageError
+            Code::of_reading(&error)
         })?;
         let bytes = Bytes::from(bytes);
         let next = BatchHeader::parse(&bytes).map_err(|_| Code::CorruptMessage)?.next_offset();

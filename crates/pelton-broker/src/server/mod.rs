@@ -13,6 +13,7 @@ mod shared;
 mod stream;
 mod tls;
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -40,6 +41,8 @@ const STACK_BYTES: usize = 512 * 1024;
 const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 /// How often logs are looked at for compaction.
 const COMPACTION_CHECK: Duration = Duration::from_secs(2);
+/// Logs that could not be compacted are tried again once in so many checks.
+const COMPACTION_RETRY_EVERY: u32 = 30;
 /// Retention is looked at once in so many timer checks.
 const RETENTION_EVERY: u32 = 5;
 
@@ -258,14 +261,20 @@ fn watch_timers(shared: &Shared) {
 }
 
 fn compact_regularly(shared: &Shared) {
+    // Logs that cannot be compacted must not hold up the others.
+    let mut left_out = HashSet::new();
+    let mut round = 0_u32;
     while shared.pause(COMPACTION_CHECK) {
-        while let Some(job) = shared.with_broker(|broker| broker.begin_compaction(now_ms())) {
+        round = round.wrapping_add(1);
+        if round.is_multiple_of(COMPACTION_RETRY_EVERY) {
+            left_out.clear();
+        }
+        while let Some(job) = shared.with_broker(|broker| broker.begin_compaction(&left_out, now_ms())) {
             let log = job.log;
             let done = job.run();
             if shared.is_stopping() {
                 return;
             }
-            // What cannot be compacted is not tried again before the next check.
             let finished = match done {
                 Ok(done) => shared.finish_compaction(done),
                 Err(error) => {
@@ -274,7 +283,7 @@ fn compact_regularly(shared: &Shared) {
                 }
             };
             if !finished {
-                break;
+                left_out.insert(log);
             }
         }
     }

@@ -19,6 +19,7 @@ pub use compact::{Done, Job, NewSegment, SegmentReader};
 pub use device::{Device, Disk};
 pub use file::{FileOptions, FileStore};
 pub use memory::MemoryStore;
+pub(crate) use range::good_bytes;
 
 use crate::batch::{Batch, BatchHeader};
 use crate::core::retention::SegmentInfo;

@@ -60,12 +60,25 @@ fn check_batches(bytes: &[u8], position: u64, unchecked: &Unchecked) -> io::Resu
             Err(error) => {
                 let damage = Damage { position: position + at as u64, offset: expected, error };
                 let text = format!("{}: {damage}", unchecked.path.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, DamagedFrom { good: at, text }));
             }
         }
         at += batch.len();
     }
     Ok(())
+}
+
+/// Bytes that are damaged from some place on.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct DamagedFrom {
+    good: usize,
+    text: String,
+}
+
+/// How many bytes before the damage are whole batches, if [`ByteRange::read_into`] failed for that.
+pub fn good_bytes(error: &io::Error) -> Option<usize> {
+    error.get_ref()?.downcast_ref::<DamagedFrom>().map(|damaged| damaged.good)
 }
 
 /// Words for a damaged batch: where it is, which offset it has, and what is wrong.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod admin;
+mod damage;
 mod groups;
 mod kit;
 mod records;
