@@ -1,14 +1,19 @@
 //! What disks do: they are full, they change bytes, and they are slow to read at a start.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
+use std::fmt::{Debug, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use pelton_broker::core::{CommittedOffset, GroupOffset, Isolation, LogId, TopicConfig};
 use pelton_broker::records::{self, NewRecord};
 use pelton_broker::store::{ByteRange, Checkpoint, FileOptions, FileStore, SegmentStore, Wanted};
 use pelton_broker::{Broker, Code, Settings};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 const LOG: LogId = LogId { topic: 0, partition: 0 };
 
@@ -259,7 +264,7 @@ fn a_full_disk_refuses_offsets_transactions_and_settings_too_and_all_goes_on_whe
     configure(&mut broker, "1000000").unwrap();
     let fenced = Code::ProducerFenced;
     let plan = broker.state().plan_init_transactional("x", 60_000, None, fenced, 0).unwrap();
-    let (id, epoch) = broker.run(plan, Code::KafkaStorageError).unwrap();
+    let (id, epoch) = broker.run(plan, Code::KafkaStorageError).unwrap().unwrap();
     let owner = ("x", id, epoch);
     let plan = broker.state().plan_txn_partitions(owner, vec![("t".to_owned(), 0)], fenced, 0).unwrap();
     broker.run(plan, Code::KafkaStorageError).unwrap();
@@ -297,4 +302,63 @@ fn a_full_disk_refuses_offsets_transactions_and_settings_too_and_all_goes_on_whe
     assert_eq!(told(&broker), now);
     drop(broker);
     assert_eq!(told(&open_with(&dir, 20_000).unwrap()), now);
+}
+
+/// What was logged, a line of fields for each event.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, "{}={value:?} ", field.name()).unwrap();
+    }
+}
+
+impl Subscriber for Heard {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields(format!("{} ", event.metadata().level()));
+        event.record(&mut fields);
+        self.0.lock().unwrap().push(fields.0);
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// No other test of this program tears a log: an event that others come to at the same moment may get lost.
+#[test]
+fn a_torn_tail_is_cut_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = open(dir.path());
+    create(&mut broker);
+    append(&mut broker, "whole").unwrap();
+    let log = logs(dir.path()).remove(0);
+    let whole = std::fs::metadata(&log).unwrap().len();
+    append(&mut broker, "torn").unwrap();
+    drop(broker);
+    let bytes = std::fs::read(&log).unwrap();
+    std::fs::write(&log, &bytes[..bytes.len() - 1]).unwrap();
+    let heard = Heard::default();
+    let broker = tracing::subscriber::with_default(heard.clone(), || open(dir.path()));
+    assert_eq!(broker.state().partition(LOG).unwrap().next_offset(), 1);
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), whole);
+    let heard = heard.0.lock().unwrap();
+    let told = heard.iter().find(|line| line.contains("not written completely"));
+    let told = told.unwrap_or_else(|| panic!("no word about it in {heard:?}"));
+    let facts =
+        [format!("from_bytes={}", bytes.len() - 1), format!("to_bytes={whole}"), "next_offset=1".to_owned()];
+    let place = log.display().to_string();
+    assert!(
+        told.starts_with("WARN") && facts.iter().chain([&place]).all(|fact| told.contains(fact)),
+        "{told}"
+    );
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use pelton_broker::core::members::{Join, MemberRef, Phase, Turn};
 use pelton_broker::core::{CommittedOffset, GroupOffset, TopicConfig};
 use pelton_broker::records::{self, NewRecord};
 use pelton_broker::store::{FileOptions, FileStore, SegmentStore, Wanted};
@@ -187,6 +188,74 @@ fn offsets_nobody_uses_expire_with_their_group() {
     assert_eq!(broker.state().group_phase("g"), None);
 }
 
+/// A consumer that joins the group `g` and leaves it again.
+fn come_and_go(broker: &mut Broker<FileStore>, now_ms: i64) {
+    let plan = broker.state().members().plan_join(&join(false), now_ms, 0);
+    broker.run(plan, Code::KafkaStorageError).unwrap();
+    let member = MemberRef { id: "m", instance: None, generation: -1 };
+    let plan = broker.state().members().plan_leave("g", &[member], now_ms);
+    assert_eq!(broker.run(plan, Code::KafkaStorageError), Ok(vec![Code::None]));
+}
+
+fn join(must_know_id: bool) -> Join {
+    Join {
+        group: "g".to_owned(),
+        member_id: String::new(),
+        instance: None,
+        fresh_id: "m".to_owned(),
+        must_know_id,
+        may_skip_assignment: false,
+        client_id: "c".to_owned(),
+        host: String::new(),
+        session_ms: 10_000,
+        rebalance_ms: 10_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![("range".to_owned(), Bytes::new())],
+    }
+}
+
+#[test]
+fn offsets_of_a_group_that_had_members_expire_when_it_was_empty_for_their_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = open(dir.path());
+    create(&mut broker, &[]);
+    let commit = |broker: &mut Broker<FileStore>, now_ms| {
+        let committed = CommittedOffset { offset: 1, leader_epoch: -1, metadata: String::new() };
+        let offsets = vec![GroupOffset { topic: "t".to_owned(), partition: 0, committed }];
+        let plan = broker.state().plan_commit_offsets("g", offsets, now_ms);
+        broker.run(plan, Code::KafkaStorageError).unwrap();
+    };
+    commit(&mut broker, DAY_MS);
+    come_and_go(&mut broker, 2 * DAY_MS);
+    broker.enforce_retention(9 * DAY_MS - 1);
+    assert!(broker.state().groups().committed("g", "t", 0).is_some(), "not while it had members");
+    // As in Kafka: the time since they left counts, not that of a commit by nobody.
+    commit(&mut broker, 8 * DAY_MS);
+    drop(broker);
+    let mut broker = open(dir.path());
+    broker.enforce_retention(9 * DAY_MS - 1);
+    assert!(broker.state().groups().committed("g", "t", 0).is_some());
+    broker.enforce_retention(9 * DAY_MS);
+    assert_eq!(broker.state().group_phase("g"), None);
+}
+
+#[test]
+fn a_group_without_members_and_offsets_goes_unless_somebody_is_about_to_join() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = open(dir.path());
+    come_and_go(&mut broker, DAY_MS);
+    assert_eq!(broker.state().group_phase("g"), Some(Phase::Empty));
+    broker.enforce_retention(DAY_MS + 1);
+    assert_eq!(broker.state().group_phase("g"), None);
+    let plan = broker.state().members().plan_join(&join(true), DAY_MS, 0);
+    let Ok(Turn::Now(told)) = broker.run(plan, Code::KafkaStorageError) else { panic!("an id at once") };
+    assert_eq!(told.code, Code::MemberIdRequired);
+    broker.enforce_retention(DAY_MS + 1);
+    let again = Join { member_id: told.member_id, ..join(true) };
+    let plan = broker.state().members().plan_join(&again, DAY_MS, 0);
+    assert!(matches!(broker.run(plan, Code::KafkaStorageError), Ok(Turn::Later(_))), "its id is known still");
+}
+
 #[test]
 fn the_time_a_client_gave_its_offset_and_the_idleness_of_an_id_survive_a_restart_and_a_short_journal() {
     let dir = tempfile::tempdir().unwrap();
@@ -198,7 +267,7 @@ fn the_time_a_client_gave_its_offset_and_the_idleness_of_an_id_survive_a_restart
     broker.run(plan, Code::KafkaStorageError).unwrap();
     let plan =
         broker.state().plan_init_transactional("id", 1000, None, Code::ProducerFenced, DAY_MS).unwrap();
-    broker.run(plan, Code::KafkaStorageError).unwrap();
+    broker.run(plan, Code::KafkaStorageError).unwrap().unwrap();
     let snapshot = broker.state().snapshot();
     broker.store_mut().rewrite_journal(&snapshot).unwrap();
     drop(broker);

@@ -69,10 +69,11 @@ impl Target {
 
     /// Waits until all partitions of a topic answer.
     pub fn wait_for_topic(&self, name: &str, partitions: i32) {
-        let consumer = self.consumer(&[]);
-        let one = Duration::from_secs(1);
+        let long = Duration::from_secs(10);
         self.until("the new topic serves", || {
-            (0..partitions).all(|index| consumer.fetch_watermarks(name, index, one).is_ok()).then_some(())
+            // A client that once heard of fewer partitions keeps to that for minutes.
+            let consumer = self.consumer(&[]);
+            (0..partitions).all(|index| consumer.fetch_watermarks(name, index, long).is_ok()).then_some(())
         });
     }
 

@@ -44,7 +44,7 @@ pub(super) fn init<S: SegmentStore>(
             let fenced = fenced(version, 4);
             let planned = broker.state().plan_init_transactional(id, timeout_ms, current, fenced, now_ms);
             // What could not be finished now is still being finished.
-            planned.and_then(|plan| broker.run(plan, Code::ConcurrentTransactions))
+            planned.and_then(|plan| broker.run(plan, Code::ConcurrentTransactions)).flatten()
         }
     };
     match producer {

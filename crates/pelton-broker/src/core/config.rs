@@ -54,7 +54,7 @@ const KNOWN: &[(&str, &str, Kind)] = &[
     ("preallocate", "false", Switch),
     ("retention.bytes", "-1", Number(-1, MAX)),
     ("retention.ms", "-1", Number(-1, MAX)),
-    ("segment.bytes", "1073741824", Number(14, MAX_INT)),
+    ("segment.bytes", "1073741824", Number(1024 * 1024, MAX_INT)),
     ("segment.index.bytes", "10485760", Number(4, MAX_INT)),
     ("segment.jitter.ms", "0", Number(0, MAX)),
     ("segment.ms", "604800000", Number(1, MAX)),

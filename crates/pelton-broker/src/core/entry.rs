@@ -48,7 +48,7 @@ pub struct TxnOwner {
     pub producer_id: i64,
     /// Its current epoch; lower ones are fenced.
     pub epoch: i16,
-    /// The epoch it asked to have raised, if it did: asking again is answered the same.
+    /// The epoch that was raised to this one, if its owner asked for that: asking again is answered the same.
     #[serde(default)]
     pub raised_from: Option<i16>,
     /// A transaction older than this is aborted, milliseconds.

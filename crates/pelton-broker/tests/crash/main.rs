@@ -8,7 +8,7 @@ mod told;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use pelton_broker::core::{Isolation, TopicConfig};
+use pelton_broker::core::{Effect, Entry, Isolation, Plan, TopicConfig, TxnOwner};
 use pelton_broker::store::{MemoryStore, SegmentStore};
 use pelton_broker::{Broker, Code};
 use proptest::prelude::*;
@@ -64,8 +64,11 @@ proptest! {
             prop_assert_eq!(visible_state(&broker), visible_state(&restarted));
         }
         // And once more: recovery itself changes nothing that was told, and is idempotent.
-        let again = start(restarted.store().clone());
+        let mut again = start(restarted.store().clone());
         prop_assert_eq!(visible_state(&again), visible_state(&restarted));
+        told.check(&again);
+        // Whoever comes then owns an epoch that nobody had before.
+        prop_assert_eq!(told.go_on(&mut again), Ok(()));
         told.check(&again);
     }
 }
@@ -91,6 +94,25 @@ fn a_transaction_over_its_time_is_aborted_and_its_owner_fenced() {
 }
 
 #[test]
+fn the_last_epoch_is_never_owned_so_that_there_is_one_left_to_fence_with() {
+    let mut broker = start(Stopping { inner: MemoryStore::default(), left: Rc::new(Cell::new(usize::MAX)) });
+    let plan = broker.state().plan_create_topic("t", 3, TopicConfig::new()).unwrap();
+    broker.run(plan, Code::KafkaStorageError).unwrap();
+    let (producer_id, epoch) = (7, i16::MAX - 1);
+    let owner = TxnOwner { producer_id, epoch, raised_from: None, timeout_ms: TXN_TIMEOUT_MS, at_ms: 0 };
+    let entry = Entry::TxnProducer { id: "a".to_owned(), owner };
+    broker.run(Plan::new(vec![Effect::Journal(entry)], ()), Code::KafkaStorageError).unwrap();
+    let mut told = Told { producers: [(producer_id, epoch), (-2, 0)], ..Told::default() };
+    told.in_txn(&mut broker, 0, 0, 0).unwrap();
+    broker.expire_transactions(i64::from(TXN_TIMEOUT_MS));
+    told.decide(0, Fate::Aborted);
+    assert_eq!(told.in_txn(&mut broker, 0, 0, 2000), Err(Code::ProducerFenced));
+    assert_eq!(told.begin_as(&mut broker, 0, Some((producer_id, epoch)), 2000), Ok(()));
+    assert!(told.producers[0].0 != producer_id && told.producers[0].1 == 0, "{:?}", told.producers[0]);
+    told.check(&broker);
+}
+
+#[test]
 fn a_store_that_fails_for_a_while_refuses_loses_nothing_and_goes_on() {
     let left = Rc::new(Cell::new(usize::MAX));
     let mut broker = start(Stopping { inner: MemoryStore::default(), left: Rc::clone(&left) });
@@ -105,6 +127,7 @@ fn a_store_that_fails_for_a_while_refuses_loses_nothing_and_goes_on() {
     assert_eq!(told.plain(&mut broker, 0, 1), Err(Code::KafkaStorageError));
     told.check(&broker);
     left.set(usize::MAX);
+    assert_eq!(told.in_txn(&mut broker, 0, 1, 0), Err(Code::ConcurrentTransactions), "not before it is over");
     told.sequences.insert((9, 0), 2); // the refused batch is sent again with the same numbers
     told.plain(&mut broker, 0, 1).unwrap();
     // The next look at the timers finishes what was decided, without a request.

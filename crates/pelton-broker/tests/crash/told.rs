@@ -17,8 +17,10 @@ pub enum Step {
         count: usize,
     },
     Repeat,
+    /// Owns its id anew, or raises the epoch it has.
     Begin {
         producer: usize,
+        raises: bool,
     },
     InTxn {
         producer: usize,
@@ -33,6 +35,7 @@ pub enum Step {
     },
     Commit,
     Expire,
+    NewProducer,
     /// An administrator ends a transaction in one partition.
     Marker {
         producer: usize,
@@ -48,7 +51,7 @@ pub fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..3, 1..4_usize).prop_map(|(partition, count)| Step::Plain { partition, count }),
         Just(Step::Repeat),
-        producer.clone().prop_map(|producer| Step::Begin { producer }),
+        (producer.clone(), any::<bool>()).prop_map(|(producer, raises)| Step::Begin { producer, raises }),
         (producer.clone(), 0..3).prop_map(|(producer, partition)| Step::InTxn { producer, partition }),
         (producer.clone(), 0..3).prop_map(|(producer, partition)| Step::InTxn { producer, partition }),
         producer.clone().prop_map(|producer| Step::TxnOffset { producer }),
@@ -60,6 +63,7 @@ pub fn any_step() -> impl Strategy<Value = Step> {
         }),
         Just(Step::Idle),
         Just(Step::Commit),
+        Just(Step::NewProducer),
         Just(Step::Expire),
     ]
 }
@@ -73,7 +77,7 @@ pub enum Fate {
     Open(usize),
     /// Nobody may see it.
     Aborted,
-    /// The broker stopped while deciding.
+    /// The broker stopped while deciding: seen, or not.
     Undecided,
 }
 
@@ -105,7 +109,10 @@ impl Told {
         match step {
             Step::Plain { partition, count } => self.plain(broker, *partition, *count),
             Step::Repeat => self.repeat(broker),
-            Step::Begin { producer } => self.begin(broker, *producer, now_ms),
+            Step::Begin { producer, raises } => {
+                let current = raises.then(|| self.producers[*producer]).filter(|(id, _)| *id >= 0);
+                self.begin_as(broker, *producer, current, now_ms)
+            }
             Step::InTxn { producer, partition } => self.in_txn(broker, *producer, *partition, now_ms),
             Step::TxnOffset { producer } => self.txn_offset(broker, *producer, now_ms),
             Step::End { producer, commit } => self.end(broker, *producer, *commit, now_ms),
@@ -113,6 +120,7 @@ impl Told {
                 self.marker(broker, *producer, *partition, *commit, now_ms)
             }
             Step::Idle => self.idle(broker, now_ms),
+            Step::NewProducer => self.new_producer(broker),
             Step::Commit => {
                 let next = self.offset + 1;
                 self.offset_undecided = Some(next);
@@ -152,20 +160,39 @@ impl Told {
     }
 
     pub fn begin(&mut self, broker: &mut B, producer: usize, now_ms: i64) -> Result<(), Code> {
-        let plan = broker.state().plan_init_transactional(
-            id(producer),
-            TXN_TIMEOUT_MS,
-            None,
-            Code::ProducerFenced,
-            now_ms,
-        )?;
+        self.begin_as(broker, producer, None, now_ms)
+    }
+
+    pub fn begin_as(
+        &mut self,
+        broker: &mut B,
+        producer: usize,
+        current: Option<(i64, i16)>,
+        now_ms: i64,
+    ) -> Result<(), Code> {
+        let ask = |broker: &mut B| {
+            let (id, fenced) = (id(producer), Code::ProducerFenced);
+            let plan = broker.state().plan_init_transactional(id, TXN_TIMEOUT_MS, current, fenced, now_ms)?;
+            broker.run(plan, Code::KafkaStorageError)
+        };
         let old = self.producers[producer];
         self.decide(producer, Fate::Aborted);
-        let new = broker.run(plan, Code::KafkaStorageError)?;
+        let new = match ask(broker)? {
+            // What was open is ended by now.
+            Err(Code::ConcurrentTransactions) => ask(broker)?.unwrap(),
+            answer => answer.unwrap(),
+        };
         assert!(old.0 != new.0 || old.1 < new.1, "epoch {old:?} was not fenced by {new:?}");
         assert!(self.owners.insert(new), "{new:?} has two owners");
         self.producers[producer] = new;
         self.sequences.retain(|(owner, _), _| *owner != producer);
+        Ok(())
+    }
+
+    /// A producer without a transactional id.
+    pub fn new_producer(&mut self, broker: &mut B) -> Result<(), Code> {
+        let id = broker.new_producer_id()?;
+        assert!(self.owners.insert((id, 0)), "producer id {id} has two owners");
         Ok(())
     }
 
@@ -262,9 +289,38 @@ impl Told {
         }
     }
 
+    /// Goes on after a stop, as clients do that got no answer: they look at what became of it, and begin anew. What was
+    /// being decided has happened everywhere or nowhere.
+    pub fn go_on(&mut self, broker: &mut B) -> Result<(), Code> {
+        let stored = broker.state().groups().committed("g", "t", 0).map_or(0, |committed| committed.offset);
+        (self.offset, self.offset_undecided) = (stored, None);
+        (0..2).try_for_each(|producer| self.begin(broker, producer, 0))?;
+        self.new_producer(broker)?;
+        let undecided = self.records.iter().filter(|(_, (_, fate))| *fate == Fate::Undecided);
+        let is_seen = |((partition, offset), _): (&(i32, i64), &_)| {
+            read(broker, *partition, Isolation::ReadCommitted).contains_key(offset)
+        };
+        let seen: BTreeSet<bool> = undecided.map(is_seen).collect();
+        assert!(seen.len() < 2, "a transaction was committed in some partitions only");
+        let fate = if seen.contains(&true) { Fate::Counts } else { Fate::Aborted };
+        for (_, undecided) in self.records.values_mut().filter(|(_, fate)| *fate == Fate::Undecided) {
+            *undecided = fate;
+        }
+        // Sequences of what was refused say nothing any more.
+        self.sequences.clear();
+        for partition in 0..3 {
+            let value = self.value();
+            let batch = encode(std::slice::from_ref(&value));
+            let plan = broker.state().plan_produce(("t", partition), None, batch, 0)?;
+            let (base, _) = broker.run(plan, Code::KafkaStorageError)?;
+            let told = self.records.insert((partition, base), (value, Fate::Counts));
+            assert_eq!(told, None, "an offset was given twice");
+        }
+        (0..3).try_for_each(|partition| self.in_txn(broker, 0, partition, 0))?;
+        self.end(broker, 0, true, 0)
+    }
+
     pub fn check<S: SegmentStore>(&self, broker: &Broker<S>) {
-        // Records of the transaction that was being decided when the broker stopped: seen, or not.
-        let mut undecided_seen = Vec::new();
         for partition in 0..3 {
             let all = read(broker, partition, Isolation::ReadUncommitted);
             let committed = read(broker, partition, Isolation::ReadCommitted);
@@ -284,7 +340,7 @@ impl Told {
                         let (_, core) = broker.state().find("t", partition).unwrap();
                         assert!(is_seen || *offset >= core.stable_offset(), "committed {value} is not seen");
                     }
-                    Fate::Undecided => undecided_seen.push(is_seen),
+                    Fate::Undecided => {}
                 }
             }
         }

@@ -232,9 +232,13 @@ fn one_setting_is_altered_and_the_others_stay(target: &Target) {
 fn an_unknown_or_unlawful_setting_is_refused(target: &Target) {
     let topic = target.topic("unlawful", 1);
     let other = target.unique("other");
-    for (name, value) in
-        [("no.such.setting", "1"), ("retention.ms", "soon"), ("cleanup.policy", "burn"), ("segment.ms", "-5")]
-    {
+    for (name, value) in [
+        ("no.such.setting", "1"),
+        ("retention.ms", "soon"),
+        ("cleanup.policy", "burn"),
+        ("segment.ms", "-5"),
+        ("segment.bytes", "1048575"),
+    ] {
         let new = NewTopic::new(&other, 1, TopicReplication::Fixed(1)).set(name, value);
         assert_eq!(create(target, &new, false), Err(RDKafkaErrorCode::InvalidConfig), "{name}={value}");
         assert_eq!(

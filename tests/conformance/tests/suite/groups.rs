@@ -35,6 +35,7 @@ conform!(
     a_static_member_is_removed_by_name,
     groups_are_listed_and_described,
     a_group_is_deleted_only_without_members,
+    a_group_that_its_members_left_without_an_offset_is_gone,
 );
 
 type Assigned = BTreeSet<(String, i32)>;
@@ -358,4 +359,18 @@ fn a_group_is_deleted_only_without_members(target: &Target) {
     let outside = target.consumer(&[("group.id", &group)]);
     assert_eq!(target.committed(&outside, &topic, 0).0, Offset::Invalid);
     assert_eq!(delete(&target.unique("unknown")), Err(RDKafkaErrorCode::GroupIdNotFound));
+}
+
+fn a_group_that_its_members_left_without_an_offset_is_gone(target: &Target) {
+    let group = target.unique("g");
+    let member = Member::alone(target, &group);
+    let state = || {
+        let asked = DescribeGroupsRequest::default().with_groups(vec![text(&group).into()]);
+        target.wire().call(1, &asked).groups[0].group_state.to_string()
+    };
+    assert_eq!(state(), "Stable");
+    let leave =
+        LeaveGroupRequest::default().with_group_id(text(&group).into()).with_member_id(text(&member.id));
+    assert_eq!(refusal(target.wire().call(1, &leave).error_code), None);
+    target.until("the group is gone", || (state() == "Dead").then_some(()));
 }

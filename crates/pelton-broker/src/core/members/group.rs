@@ -128,10 +128,17 @@ impl ClassicGroup {
         self.generation
     }
 
-    /// When the current generation began, milliseconds since 1970; of an empty group, since when it is empty.
+    /// Since when it has no members any more, milliseconds since 1970; `None` if it has some, never had, or is of a
+    /// journal that did not note it.
     #[must_use]
-    pub fn since_ms(&self) -> i64 {
-        self.since_ms
+    pub fn empty_since_ms(&self) -> Option<i64> {
+        (self.phase == Phase::Empty && self.since_ms > 0).then_some(self.since_ms)
+    }
+
+    /// Whether somebody was given an id to join with.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Where it stands.

@@ -5,13 +5,13 @@ use crate::core::{Effect, Entry, Plan, State};
 
 impl State {
     /// Removes offsets that are older than `retention_ms`, or over the time their client gave them, and that nobody
-    /// uses: of a group without members since then, or of a topic that the members of a consumer group do not read. A
-    /// group that has nothing left goes too.
+    /// uses: of a group without members for so long, of one that never had any, or of a topic that the members of a
+    /// consumer group do not read. A group that has nothing left goes too.
     #[must_use]
     pub fn plan_expire_offsets(&self, group: &str, retention_ms: i64, now_ms: i64) -> Plan<()> {
         let members = self.members().get(group);
         let phase = self.group_phase(group).unwrap_or(Phase::Empty);
-        let empty_since_ms = members.filter(|_| phase == Phase::Empty).map_or(0, ClassicGroup::since_ms);
+        let empty_since_ms = members.and_then(ClassicGroup::empty_since_ms);
         let is_unused = |topic: &str| match phase {
             Phase::Empty => true,
             Phase::Stable => {
@@ -26,8 +26,8 @@ impl State {
             })
             .collect();
         let all = self.groups().all(group).count();
-        let is_long_empty = all > 0 || empty_since_ms <= now_ms.saturating_sub(retention_ms);
-        let entry = if phase == Phase::Empty && partitions.len() == all && is_long_empty {
+        let is_awaited = members.is_some_and(ClassicGroup::is_awaited);
+        let entry = if phase == Phase::Empty && partitions.len() == all && !is_awaited {
             Entry::GroupDeleted { group: group.to_owned() }
         } else if partitions.is_empty() {
             return Plan::reply(());

@@ -42,12 +42,12 @@ impl Groups {
         offsets.map(|((topic, partition), stored)| (topic.as_str(), *partition, &stored.committed))
     }
 
-    /// Partitions whose offset is old: committed `retention_ms` ago, the group being without members for as long, or
-    /// over the time that the client gave it.
+    /// Partitions whose offset is old: over the time that the client gave it, or else over `retention_ms`, counted from
+    /// when the last members left (`empty_since_ms`), whenever it was committed, or from the commit if none left.
     fn old(
         &self,
         group: &str,
-        empty_since_ms: i64,
+        empty_since_ms: Option<i64>,
         retention_ms: i64,
         now_ms: i64,
     ) -> impl Iterator<Item = (String, i32)> {
@@ -55,7 +55,7 @@ impl Groups {
         let limit_ms = now_ms.saturating_sub(retention_ms);
         let is_old = move |stored: &Stored| match stored.until_ms {
             Some(until_ms) => until_ms <= now_ms,
-            None => stored.at_ms.max(empty_since_ms) <= limit_ms,
+            None => empty_since_ms.unwrap_or(stored.at_ms) <= limit_ms,
         };
         offsets.filter(move |(_, stored)| is_old(stored)).map(|(place, _)| place.clone())
     }

@@ -6,19 +6,16 @@ use crate::core::entry::{Entry, LogId};
 use crate::core::{Effect, Plan, State};
 
 impl State {
-    /// Ends whatever is open; gives the epoch the transactional id has then. An abort on behalf of nobody
-    /// raises it, so that the markers fence the former owner in every partition.
-    pub(super) fn finish(&self, id: &str, txn: &Transaction, effects: &mut Vec<Effect>, now_ms: i64) -> i16 {
+    /// Ends whatever is open. An abort on behalf of nobody raises the epoch, so that the markers fence the former owner
+    /// in every partition.
+    pub(super) fn finish(&self, id: &str, txn: &Transaction, effects: &mut Vec<Effect>, now_ms: i64) {
         match txn.status {
-            TxnStatus::Empty | TxnStatus::Ended { .. } => txn.epoch,
+            TxnStatus::Empty | TxnStatus::Ended { .. } => {}
             TxnStatus::Ending { commit } => {
                 self.write_markers(id, txn, (txn.epoch, commit), effects, now_ms);
-                txn.epoch
             }
             TxnStatus::Ongoing { .. } => {
-                let epoch = txn.epoch.saturating_add(1);
-                self.write_markers(id, txn, (epoch, false), effects, now_ms);
-                epoch
+                self.write_markers(id, txn, (txn.epoch.saturating_add(1), false), effects, now_ms);
             }
         }
     }

@@ -28,8 +28,12 @@ impl State {
 
 impl Transaction {
     fn is_idle_since(&self, until_ms: i64) -> bool {
-        let is_over = matches!(self.status, TxnStatus::Empty | TxnStatus::Ended { .. });
-        is_over && self.idle_since_ms <= until_ms
+        self.is_over() && self.idle_since_ms <= until_ms
+    }
+
+    /// Nothing is open or being ended.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.status, TxnStatus::Empty | TxnStatus::Ended { .. })
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Transaction {
     pub status: TxnStatus,
     /// Topic and partition of everything it writes to.
     pub partitions: BTreeSet<(String, i32)>,
-    /// The epoch its owner asked to have raised to the current one, if it did.
+    /// The epoch that was raised to the current one, because its owner asked or its transaction was aborted.
     pub raised_from: Option<i16>,
     /// When it last changed while nothing was open, milliseconds since 1970.
     idle_since_ms: i64,
@@ -200,6 +200,9 @@ impl Transactions {
 
     pub(super) fn end(&mut self, id: &str, epoch: i16, commit: bool, at_ms: i64) {
         if let Some(txn) = self.by_id.get_mut(id) {
+            if epoch > txn.epoch {
+                txn.raised_from = Some(txn.epoch);
+            }
             (txn.epoch, txn.idle_since_ms) = (epoch, at_ms);
             txn.status = TxnStatus::Ending { commit };
         }

@@ -5,6 +5,9 @@ use crate::code::Code;
 use crate::core::entry::{Entry, GroupOffset, TxnOwner};
 use crate::core::{Effect, Plan, State};
 
+/// Producer id and epoch, or that who asks has to ask again.
+pub type Owned = Result<(i64, i16), Code>;
+
 impl State {
     /// A producer id for an idempotent producer; the caller marks it as used with [`State::use_producer_id`].
     #[must_use]
@@ -18,10 +21,11 @@ impl State {
         self.transactions.take_producer_id(id);
     }
 
-    /// A producer id and a new epoch for a transactional id. Fences the former owner and ends its open
-    /// transaction: finishes a decided one, aborts any other. `current` is the producer id and epoch of a
-    /// client that asks for the next epoch of its own; if it asks again, having got no answer, it gets that epoch.
-    /// One whose transactional id is not known, or forgotten, gets a new producer id.
+    /// A producer id and a new epoch for a transactional id, if nothing is open. Else the former owner is fenced, its
+    /// transaction ended (a decided one carried out, any other aborted), and the reply is
+    /// [`Code::ConcurrentTransactions`]: who asks again gets the next epoch. `current` is the producer id and epoch of a
+    /// client that asks for the next epoch of its own; if that was raised already, because it got no answer or its
+    /// transaction was aborted in between, it gets that epoch. One whose transactional id is not known, or forgotten, gets a new producer id.
     ///
     /// # Errors
     /// Bad timeout, or `current` is not current (`fenced`).
@@ -32,7 +36,7 @@ impl State {
         current: Option<(i64, i16)>,
         fenced: Code,
         now_ms: i64,
-    ) -> Result<Plan<(i64, i16)>, Code> {
+    ) -> Result<Plan<Owned>, Code> {
         if timeout_ms <= 0 || timeout_ms > MAX_TXN_TIMEOUT_MS {
             return Err(Code::InvalidTransactionTimeout);
         }
@@ -40,15 +44,21 @@ impl State {
         let mut owner = None;
         if let Some(txn) = self.transactions.get(id) {
             let is_of_owner = |epoch| current.is_none_or(|current| current == (txn.producer_id, epoch));
-            if txn.status == TxnStatus::Empty && current.is_some() && txn.raised_from.is_some_and(is_of_owner)
-            {
-                return Ok(Plan::reply((txn.producer_id, txn.epoch)));
-            }
-            if !is_of_owner(txn.epoch) {
+            // Its epoch was raised already: it got no answer, or its transaction was aborted for it.
+            let is_raised = txn.is_over() && current.is_some() && txn.raised_from.is_some_and(is_of_owner);
+            if !is_raised && !is_of_owner(txn.epoch) {
                 return Err(fenced);
             }
-            let epoch = self.finish(id, txn, &mut effects, now_ms);
-            owner = epoch.checked_add(1).map(|next| (txn.producer_id, next));
+            if !txn.is_over() {
+                self.finish(id, txn, &mut effects, now_ms);
+                return Ok(Plan::new(effects, Err(Code::ConcurrentTransactions)));
+            }
+            if is_raised && txn.status == TxnStatus::Empty {
+                return Ok(Plan::reply(Ok((txn.producer_id, txn.epoch))));
+            }
+            let next = if is_raised { Some(txn.epoch) } else { txn.epoch.checked_add(1) };
+            // The last epoch is never given out: it fences whoever has the one before.
+            owner = next.filter(|next| *next < i16::MAX).map(|next| (txn.producer_id, next));
         }
         let (producer_id, epoch) = owner.unwrap_or_else(|| {
             let (fresh, reserve) = self.transactions.next_producer_id();
@@ -65,7 +75,7 @@ impl State {
                 at_ms: now_ms,
             },
         }));
-        Ok(Plan::new(effects, (producer_id, epoch)))
+        Ok(Plan::new(effects, Ok((producer_id, epoch))))
     }
 
     /// Adds partitions to the transaction. Unknown partitions must be sorted out before.
