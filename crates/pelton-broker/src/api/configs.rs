@@ -55,6 +55,7 @@ fn describe_resource<S: SegmentStore>(
     let is_asked = |name: &str| keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key.as_str() == name));
     let configs = values.into_iter().filter(|(name, ..)| is_asked(name)).map(|(name, value, source)| {
         DescribeConfigsResourceResult::default()
+            .with_config_type(config::type_number(&name))
             .with_name(text(name))
             .with_value(Some(text(value)))
             .with_config_source(source)

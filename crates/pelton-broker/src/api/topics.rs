@@ -64,7 +64,8 @@ fn create_one<S: SegmentStore>(
     topic: &CreatableTopic,
     only_check: bool,
 ) -> Result<u32, (Code, String)> {
-    if topic.replication_factor > 1 {
+    // -1: as many replicas as there are by default, which is one.
+    if !matches!(topic.replication_factor, -1 | 1) && topic.assignments.is_empty() {
         let text = format!("replication factor {} on a broker of one node", topic.replication_factor);
         return Err((Code::InvalidReplicationFactor, text));
     }

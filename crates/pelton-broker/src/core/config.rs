@@ -110,6 +110,22 @@ pub fn check_together(config: &TopicConfig) -> Result<(), String> {
     ))
 }
 
+/// The number that `DescribeConfigs` has for what a setting is: 0 if there is no such setting.
+#[must_use]
+pub fn type_number(name: &str) -> i8 {
+    let kind = KNOWN.iter().find(|(known, ..)| *known == name).map(|(.., kind)| *kind);
+    match kind {
+        Some(Switch) => 1,
+        Some(OneOf(_)) => 2,
+        Some(Number(_, max)) if max <= MAX_INT => 3,
+        Some(Number(..)) => 5,
+        Some(Share) => 6,
+        // The free ones are lists of replicas.
+        Some(SomeOf(_) | Text) => 7,
+        None => 0,
+    }
+}
+
 /// Whether a setting is a list that can be added to.
 #[must_use]
 pub fn is_list(name: &str) -> bool {

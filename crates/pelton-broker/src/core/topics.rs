@@ -14,7 +14,7 @@ impl State {
     /// Creates a topic.
     ///
     /// # Errors
-    /// Bad name, bad count, or it exists.
+    /// Bad name or one too like that of another topic, bad count, or it exists.
     pub fn plan_create_topic(
         &self,
         name: &str,
@@ -24,6 +24,9 @@ impl State {
         check_topic_name(name)?;
         if self.topics().contains_key(name) {
             return Err(Code::TopicAlreadyExists);
+        }
+        if self.topics().keys().any(|other| collide(name, other)) {
+            return Err(Code::InvalidTopic);
         }
         if partitions == 0 || partitions > MAX_PARTITIONS {
             return Err(Code::InvalidPartitions);
@@ -97,6 +100,12 @@ impl State {
         let deleted = Entry::TopicDeleted { name: name.to_owned(), number: topic.number };
         Ok(Plan::new(vec![Effect::Journal(deleted)], ()))
     }
+}
+
+/// Names that differ in `.` and `_` alone are one name in metrics, and so Kafka takes one of them only.
+fn collide(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| if byte == b'.' { b'_' } else { byte };
+    one.bytes().map(plain).eq(other.bytes().map(plain))
 }
 
 /// Letters, digits, `.`, `_` and `-`, as in Kafka.

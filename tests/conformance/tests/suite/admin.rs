@@ -1,21 +1,13 @@
-//! Topics, their settings, what is deleted from them, and when.
-
-use std::collections::BTreeMap;
+//! Topics, what is deleted from them, and when.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{
-    DeleteRecordsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, MetadataRequest,
-};
+use kafka_protocol::messages::{DeleteRecordsRequest, MetadataRequest};
 use pelton_conformance::client::{COMMITTED, block_on};
-use pelton_conformance::wire::{name, now_ms, refusal, text};
+use pelton_conformance::wire::{name, now_ms, refusal};
 use pelton_conformance::{Target, conform};
-use rdkafka::admin::{
-    AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{NewPartitions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord};
@@ -29,11 +21,6 @@ conform!(
     a_deleted_topic_is_gone_and_a_new_one_of_its_name_is_empty,
     a_new_topic_of_an_old_name_has_another_id,
     offsets_of_a_deleted_topic_are_forgotten,
-    settings_are_described_with_their_source,
-    settings_of_an_unknown_topic_are_refused,
-    settings_of_a_topic_are_altered_and_fall_back_to_defaults,
-    one_setting_is_altered_and_the_others_stay,
-    an_unknown_or_unlawful_setting_is_refused,
     records_before_an_offset_are_deleted,
     records_after_the_end_cannot_be_deleted,
     all_records_are_deleted_up_to_the_end,
@@ -44,7 +31,7 @@ conform!(
 
 type Created = Result<String, (String, RDKafkaErrorCode)>;
 
-fn create(target: &Target, topic: &NewTopic<'_>, validate_only: bool) -> Result<(), RDKafkaErrorCode> {
+pub fn create(target: &Target, topic: &NewTopic<'_>, validate_only: bool) -> Result<(), RDKafkaErrorCode> {
     let options = target.admin_options().validate_only(validate_only);
     let created: Vec<Created> = block_on(target.admin().create_topics([topic], &options)).unwrap();
     created.into_iter().next().unwrap().map(drop).map_err(|(_, code)| code)
@@ -73,6 +60,11 @@ fn a_topic_is_made_once_with_a_lawful_name_and_size(target: &Target) {
     let other = target.unique("other");
     assert_eq!(make(&other, 0, 1), Err(RDKafkaErrorCode::InvalidPartitions));
     assert_eq!(make(&other, 1, 3), Err(RDKafkaErrorCode::InvalidReplicationFactor));
+    // Metrics have one name for both.
+    let (dotted, alike) = (target.unique("a.b"), target.unique("a_b"));
+    assert_eq!(make(&dotted, 1, 1), Ok(()));
+    target.remember(&dotted);
+    assert_eq!(make(&alike, 1, 1), Err(RDKafkaErrorCode::InvalidTopic));
     assert_eq!(partitions(target, &topic), 2);
 }
 
@@ -145,108 +137,6 @@ fn offsets_of_a_deleted_topic_are_forgotten(target: &Target) {
     target.until("the offset is gone", || {
         (target.committed(&consumer, &topic, 0).0 == Offset::Invalid).then_some(())
     });
-}
-
-/// Value and source of each setting of a topic.
-fn settings(target: &Target, topic: &str) -> BTreeMap<String, (String, ConfigSource)> {
-    let asked = [ResourceSpecifier::Topic(topic)];
-    let described = block_on(target.admin().describe_configs(&asked, &target.admin_options())).unwrap();
-    let resource = described.into_iter().next().unwrap().unwrap();
-    resource
-        .entries
-        .into_iter()
-        .map(|entry| (entry.name, (entry.value.unwrap_or_default(), entry.source)))
-        .collect()
-}
-
-fn settings_are_described_with_their_source(target: &Target) {
-    let topic = target.topic_with("described", 1, &[("retention.ms", "123456789")]);
-    let settings = settings(target, &topic);
-    assert_eq!(settings["retention.ms"], ("123456789".into(), ConfigSource::DynamicTopic));
-    assert_eq!(settings["message.timestamp.type"], ("CreateTime".into(), ConfigSource::Default));
-    for (name, value) in [
-        ("cleanup.policy", "delete"),
-        ("compression.type", "producer"),
-        ("retention.bytes", "-1"),
-        ("min.compaction.lag.ms", "0"),
-        ("delete.retention.ms", "86400000"),
-        ("min.insync.replicas", "1"),
-    ] {
-        assert_eq!(settings[name].0, value, "{name}");
-    }
-    for name in ["max.message.bytes", "segment.bytes", "segment.ms", "min.cleanable.dirty.ratio"] {
-        assert!(settings.contains_key(name), "{name}");
-    }
-}
-
-fn settings_of_an_unknown_topic_are_refused(target: &Target) {
-    const TOPIC: i8 = 2;
-    let resource = DescribeConfigsResource::default()
-        .with_resource_type(TOPIC)
-        .with_resource_name(text(&target.unique("nowhere")))
-        .with_configuration_keys(None);
-    let response = target.wire().call(1, &DescribeConfigsRequest::default().with_resources(vec![resource]));
-    assert_eq!(refusal(response.results[0].error_code), Some(ResponseError::UnknownTopicOrPartition));
-}
-
-fn settings_of_a_topic_are_altered_and_fall_back_to_defaults(target: &Target) {
-    let topic = target.topic_with("altered", 1, &[("retention.bytes", "1000000")]);
-    let change = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("retention.ms", "123456789");
-    let altered = block_on(target.admin().alter_configs([&change], &target.admin_options())).unwrap();
-    assert!(altered[0].is_ok(), "{altered:?}");
-    target.until("the new setting", || {
-        (settings(target, &topic)["retention.ms"] == ("123456789".into(), ConfigSource::DynamicTopic))
-            .then_some(())
-    });
-    // What is not named falls back.
-    assert_eq!(settings(target, &topic)["retention.bytes"].0, "-1");
-}
-
-fn alter_one(target: &Target, topic: &str, name: &str, value: Option<&str>) -> Option<ResponseError> {
-    const SET: i8 = 0;
-    const DELETE: i8 = 1;
-    const TOPIC: i8 = 2;
-    let change = AlterableConfig::default()
-        .with_name(text(name))
-        .with_config_operation(if value.is_some() { SET } else { DELETE })
-        .with_value(value.map(text));
-    let resource = AlterConfigsResource::default()
-        .with_resource_type(TOPIC)
-        .with_resource_name(text(topic))
-        .with_configs(vec![change]);
-    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    refusal(target.wire().call(1, &request).responses[0].error_code)
-}
-
-fn one_setting_is_altered_and_the_others_stay(target: &Target) {
-    let topic = target.topic_with("one", 1, &[("retention.bytes", "1000000")]);
-    assert_eq!(alter_one(target, &topic, "retention.ms", Some("123456789")), None);
-    target.until("the new setting", || {
-        (settings(target, &topic)["retention.ms"].0 == "123456789").then_some(())
-    });
-    assert_eq!(settings(target, &topic)["retention.bytes"].0, "1000000");
-    assert_eq!(alter_one(target, &topic, "retention.ms", None), None);
-    target.until("the default", || (settings(target, &topic)["retention.ms"].0 != "123456789").then_some(()));
-}
-
-fn an_unknown_or_unlawful_setting_is_refused(target: &Target) {
-    let topic = target.topic("unlawful", 1);
-    let other = target.unique("other");
-    for (name, value) in [
-        ("no.such.setting", "1"),
-        ("retention.ms", "soon"),
-        ("cleanup.policy", "burn"),
-        ("segment.ms", "-5"),
-        ("segment.bytes", "1048575"),
-    ] {
-        let new = NewTopic::new(&other, 1, TopicReplication::Fixed(1)).set(name, value);
-        assert_eq!(create(target, &new, false), Err(RDKafkaErrorCode::InvalidConfig), "{name}={value}");
-        assert_eq!(
-            alter_one(target, &topic, name, Some(value)),
-            Some(ResponseError::InvalidConfig),
-            "{name}={value}"
-        );
-    }
 }
 
 fn delete_records(target: &Target, topic: &str, before: Offset) -> i64 {

@@ -20,7 +20,7 @@ fn tool(target: &Target, listener: &str, class: &str, arguments: &[&str], input:
     let java = Java::find(env!("CARGO_TARGET_TMPDIR"))?;
     let through = target.through(listener, &[]);
     let connected = [&["--bootstrap-server", through.bootstrap()], arguments].concat();
-    Some(java.start(class, &connected).finish(input, target.patience))
+    Some(java.finish(class, &connected, input, target.patience))
 }
 
 /// The settings of a client that logs in with SCRAM over TLS.

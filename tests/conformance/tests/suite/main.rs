@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests
 
 mod admin;
+mod configs;
 mod expiry;
 mod fencing;
 mod groups;
@@ -42,6 +43,7 @@ fn the_list_of_what_is_not_there_yet_names_only_cases_that_exist() {
 fn all() -> Vec<&'static str> {
     let cases = [
         admin::CASES,
+        configs::CASES,
         expiry::CASES,
         fencing::CASES,
         groups::CASES,

@@ -22,7 +22,7 @@ conform!(
 pub fn tool(target: &Target, class: &str, arguments: &[&str], input: &str) -> Option<Said> {
     let java = Java::find(env!("CARGO_TARGET_TMPDIR"))?;
     let connected = [&["--bootstrap-server", target.bootstrap()], arguments].concat();
-    Some(java.start(class, &connected).finish(input, target.patience))
+    Some(java.finish(class, &connected, input, target.patience))
 }
 
 macro_rules! tool {
