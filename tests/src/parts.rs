@@ -4,7 +4,10 @@
 //! `let Some(kafka) = parts::kafka() else { return };`. Under `PELTON_TEST_REQUIRE_ALL=1` a missing part fails the
 //! test instead, so that a complete run cannot pass by skipping.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 /// Bootstrap address of a real Apache Kafka, from `PELTON_TEST_KAFKA`.
 pub fn kafka() -> Option<String> {
@@ -44,12 +47,34 @@ pub fn binary() -> PathBuf {
     if let Some(given) = std::env::var_os("PELTON_TEST_BINARY") {
         return given.into();
     }
+    beside()
+}
+
+fn beside() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     // target/PROFILE/deps/TEST -> target/PROFILE/pelton
     let beside = test.ancestors().nth(2).map(|profile| profile.join("pelton")).unwrap_or_default();
     assert!(beside.is_file(), "no {}: `cargo build -p pelton`, or set PELTON_TEST_BINARY", beside.display());
     beside
 }
+
+/// A `pelton` with fail points: [`binary`] if it has them, else the one of the same build as this test.
+pub fn binary_with_points() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        let given = std::env::var_os("PELTON_TEST_BINARY").map(PathBuf::from);
+        given.filter(|given| has_points(given)).unwrap_or_else(beside)
+    };
+    FOUND.get_or_init(find).clone()
+}
+
+fn has_points(binary: &Path) -> bool {
+    let bytes = std::fs::read(binary).unwrap_or_default();
+    memchr::memmem::find(&bytes, FAIL_POINTS.as_bytes()).is_some()
+}
+
+/// What a binary with fail points has in it: the variable that names their folder.
+pub const FAIL_POINTS: &str = "PELTON_FAIL_POINTS";
 
 /// Whether a program is on the path; a complete run may not go without it.
 pub fn program(name: &str) -> bool {

@@ -1,6 +1,6 @@
 //! `cargo xtask chaos`: faults of many kinds under load on a real Kafka; the harness is in `tests/src/chaos`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -97,21 +97,22 @@ impl Options {
 pub fn run(options: &Options) -> Result<(), String> {
     // The whole workspace, so that dependencies get the features they were built with before.
     shell::run(&mut shell::cargo(["build", "--locked", "--workspace", "--bin", "chaos"]))?;
-    let binary = match &options.binary {
-        Some(binary) => {
-            std::path::absolute(binary).map_err(|cause| format!("{}: {cause}", binary.display()))?
-        }
-        None => {
-            shell::run(&mut shell::cargo(["build", "--release", "--locked", "--package", "pelton"]))?;
-            shell::target().join("release/pelton")
-        }
-    };
+    let binary = binary(options.binary.as_deref())?;
     let own = if options.kafka.is_none() { Some(started()?) } else { None };
     let kafka = options.kafka.as_ref().or(own.as_ref().map(|kafka| &kafka.bootstrap));
     let mut harness = shell::program(shell::target().join("debug/chaos"));
     harness.args(options.arguments()).arg("--binary").arg(binary);
     harness.arg("--kafka").arg(kafka.map_or("", String::as_str));
     shell::run(&mut harness)
+}
+
+/// The `pelton` that was given, or a new one as it is shipped.
+pub fn binary(given: Option<&Path>) -> Result<PathBuf, String> {
+    if let Some(binary) = given {
+        return std::path::absolute(binary).map_err(|cause| format!("{}: {cause}", binary.display()));
+    }
+    shell::run(&mut shell::cargo(["build", "--release", "--locked", "--package", "pelton"]))?;
+    Ok(shell::target().join("release/pelton"))
 }
 
 /// A Kafka for this run; without the parts for one there is nothing to run.

@@ -10,9 +10,16 @@ use crate::shell;
 /// Start, 540 records and the idle time take seconds; this is for a machine under load.
 const LIMIT: Duration = Duration::from_secs(180);
 
+/// What tests put into a development build, and nobody may find in what is shipped: the variables they are told by.
+const FOR_TESTS_ONLY: [&str; 2] = ["PELTON_FAIL_POINTS", "PELTON_SABOTAGE"];
+
 /// Builds as the command would, so that the build is not part of the limit.
 pub fn build() -> Result<(), String> {
-    shell::run(&mut shell::cargo(["build", "--release", "--locked", "--package", "pelton"]))
+    shell::run(&mut shell::cargo(["build", "--release", "--locked", "--package", "pelton"]))?;
+    let binary = shell::target().join("release/pelton");
+    let bytes = std::fs::read(&binary).map_err(|cause| format!("{}: {cause}", binary.display()))?;
+    let found = FOR_TESTS_ONLY.iter().find(|name| memchr::memmem::find(&bytes, name.as_bytes()).is_some());
+    found.map_or(Ok(()), |name| Err(format!("{} knows {name}: tests could harm it", binary.display())))
 }
 
 /// Runs the README's first command until it is idle.

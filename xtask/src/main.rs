@@ -4,6 +4,7 @@ mod bench;
 mod chaos;
 mod ci;
 mod deny;
+mod faults;
 mod first_run;
 mod fuzz;
 mod image;
@@ -38,6 +39,8 @@ enum Command {
     Ci(ci::Options),
     /// Checks licences, bans and sources of the dependencies against deny.toml.
     Deny,
+    /// Plays every failure window of exactly-once with every shape of a pipeline, embedded and on a real Kafka.
+    Faults(faults::Options),
     /// Gives the embedded broker's decoders, or the language, any bytes, guided by coverage.
     Fuzz(fuzz::Options),
     /// Builds the static binary and the container image.
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Bench(command) => bench::run(&command),
         Command::Chaos(options) => chaos::run(&options),
         Command::Deny => deny::check().map(|outcome| println!("{outcome}")),
+        Command::Faults(options) => faults::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Image(options) => image::build(&options).map(|image| println!("{image}")),
         Command::Infra(command) => infra::run(&command),

@@ -4,11 +4,14 @@
 //! stamps are. The checksum is CRC-32C of everything before `;c=`, as eight lower-case hexadecimal digits: it tells
 //! a text that was cut or edited from one that was not, it is no protection against intent.
 
+use pelton_sabotage::points::{self, Point};
 use pelton_types::{Epoch, Generation, TaskId};
 use std::fmt;
 
 /// First field of the text: format and its version.
 const VERSION: &str = "p1";
+/// What fields of a later format may start with, for the test of a downgrade.
+const NEXT_VERSION: &str = "p2";
 /// Kafka's default `offset.metadata.max.bytes` is 4096. Three tokens of this length, the numbers and the field
 /// names stay below 3,300 bytes.
 const TOKEN_MAX_BYTES: usize = 1024;
@@ -77,6 +80,12 @@ pub enum StampError {
     /// It is not one of ours at all.
     #[error("the text does not start with `p1;`")]
     Foreign,
+    /// It is of a later version of Pelton.
+    #[error("its format {format} is of a newer version of pelton, this one knows {VERSION}")]
+    Newer {
+        /// The first field.
+        format: String,
+    },
     /// Longer than any of ours.
     #[error("the text has {bytes} bytes, more than {TEXT_MAX_BYTES}")]
     TooLong {
@@ -137,8 +146,9 @@ impl Stamp {
     /// The text.
     pub fn encode(&self) -> String {
         let StatePointer { base, delta, hash } = &self.state;
+        let version = if points::fails(Point::NextFormat) { NEXT_VERSION } else { VERSION };
         let body = format!(
-            "{VERSION};u={};g={};e={};b={base};d={delta};h={hash}",
+            "{version};u={};g={};e={};b={base};d={delta};h={hash}",
             self.uuid, self.generation, self.epoch
         );
         let crc = checksum(&body);
@@ -150,8 +160,10 @@ impl Stamp {
     /// # Errors
     /// When the text is not byte for byte what [`Stamp::encode`] makes of some stamp.
     pub fn parse(text: &str) -> Result<Self, StampError> {
-        if !text.starts_with("p1;") {
-            return Err(StampError::Foreign);
+        let version = text.split(';').next().unwrap_or_default();
+        let known = version == VERSION || version == NEXT_VERSION && points::fails(Point::NextFormat);
+        if !known || version == text {
+            return Err(newer(version).map_or(StampError::Foreign, |format| StampError::Newer { format }));
         }
         if text.len() > TEXT_MAX_BYTES {
             return Err(StampError::TooLong { bytes: text.len() });
@@ -184,6 +196,12 @@ impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.encode())
     }
+}
+
+/// The format of a later version: `p` and a number above ours.
+fn newer(version: &str) -> Option<String> {
+    let number: u32 = version.strip_prefix('p')?.parse().ok()?;
+    (number > 1).then(|| version.to_owned())
 }
 
 fn checksum(body: &str) -> String {

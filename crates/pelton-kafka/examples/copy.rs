@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p pelton-kafka --features bench --example copy -- BOOTSTRAP compare [RECORDS] [ROUNDS]`
 
-use pelton_kafka::bench::{bare_copy, create_topic, ends_copy, fill, median, unique};
+use pelton_kafka::bench::{bare_copy, commits, create_topic, ends_copy, fill, median, unique};
 use std::error::Error;
 
 /// Partitions of all topics.
@@ -11,8 +11,8 @@ const PARTITIONS: u32 = 8;
 /// Bytes of a value.
 const VALUE_BYTES: usize = 282;
 /// How it is called.
-const USAGE: &str =
-    "copy BOOTSTRAP compare [RECORDS] [ROUNDS] | create TOPIC | fill TOPIC RECORDS | bare FROM TO RECORDS";
+const USAGE: &str = "copy BOOTSTRAP compare [RECORDS] [ROUNDS] | create TOPIC | fill TOPIC RECORDS | bare FROM TO RECORDS | \
+                     commits RECORDS PARTITIONS ROUNDS";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,6 +27,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             create_topic(bootstrap, to, PARTITIONS)?;
             let figures = bare_copy(bootstrap, from, to, PARTITIONS, records.parse()?)?;
             println!("{}", figures.cpu_seconds);
+            Ok(())
+        }
+        [bootstrap, "commits", records, partitions, rounds] => {
+            let times = commits(bootstrap, records.parse()?, partitions.parse()?, rounds.parse()?)?;
+            times.iter().for_each(|ms| println!("{ms:.3}"));
             Ok(())
         }
         [bootstrap, "compare", rest @ ..] => {

@@ -1,6 +1,10 @@
 //! What a pipeline's data path costs beside the client library alone: two loops that copy a topic to another of the
 //! same size, measured in records per CPU-second of this process. For `examples/copy.rs` and `cargo xtask bench copy`.
 
+mod commit;
+
+pub use commit::commits;
+
 use crate::{
     KafkaFactory, KafkaOptions,
     consumer::Topic,

@@ -1,8 +1,11 @@
-//! Rules of the commit protocol that a test build can be told to break, to see that the tests would notice.
+//! Rules of the commit protocol that a test build can be told to break, to see that the tests would notice, and moments at
+//! which a development build can be stopped, killed or kept waiting ([`points`]).
 //!
 //! `cargo xtask sabotage` builds `pelton` with the feature `sabotage` and runs the tests of exactly-once against it, once
 //! for each [`Defect`], named in `PELTON_SABOTAGE`. In any other build [`breaks`] is a constant `false`, and what hangs on
 //! it is not compiled into the program.
+
+pub mod points;
 
 use std::{fmt, str::FromStr};
 

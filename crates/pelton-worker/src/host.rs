@@ -216,7 +216,8 @@ impl Host {
 /// Milliseconds since 1970.
 fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    now.saturating_add(pelton_sabotage::points::skew_ms())
 }
 
 fn executor_options(

@@ -1,5 +1,7 @@
 //! The processes of a run. Each ends when its standard input closes, so none outlives the harness, whatever ends that.
 
+use crate::parts::FAIL_POINTS;
+
 use super::{
     check::Delivery,
     topics::{Topics, Trouble},
@@ -14,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The coordinator's name.
+pub const COORDINATOR: &str = "coordinator";
 /// Name of the pipeline.
 pub const PIPELINE: &str = "chaos";
 /// A worker finishes within 30 s of a SIGTERM; some more for a loaded machine.
@@ -58,7 +62,7 @@ impl Fleet {
         // The Kafka of tests is a single node.
         let rest = ["--data-dir", &data, "--lifeline", "--allow-weak-durability"];
         let command = self.command(&[&arguments[..], &rest].concat());
-        self.start("coordinator", command)
+        self.start(COORDINATOR, command)
     }
 
     /// Start a worker that reaches Kafka at this address.
@@ -83,6 +87,7 @@ impl Fleet {
     fn start(&mut self, name: &str, mut command: Command) -> Result<(), Trouble> {
         let log = File::options().create(true).append(true).open(self.folder.join(format!("{name}.log")))?;
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        command.env(FAIL_POINTS, self.points(name)?);
         let child = command.spawn().map_err(|e| format!("{} did not start: {e}", self.binary.display()))?;
         self.running.insert(name.to_owned(), child);
         Ok(())
@@ -100,6 +105,29 @@ impl Fleet {
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// The folder where a process of this name looks for fail points that are armed, if it has any.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn points(&self, name: &str) -> Result<PathBuf, Trouble> {
+        let folder = self.folder.join(format!("{name}.points"));
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Whether it has ended by itself; then it may be started again.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn has_ended(&mut self, name: &str) -> Result<bool, Trouble> {
+        let child = self.running.get_mut(name).ok_or_else(|| format!("{name} does not run"))?;
+        let ended = child.try_wait()?.is_some();
+        if ended {
+            self.running.remove(name);
+        }
+        Ok(ended)
     }
 
     /// Send a signal, such as `STOP` or `CONT`.
@@ -165,7 +193,20 @@ impl Fleet {
         is_settled(&serde_json::from_str(&tasks).unwrap_or_default(), workers, wanted)
     }
 
-    fn ask(&self, arguments: &[&str]) -> Result<String, Trouble> {
+    /// The worker of each task that runs, by the task's number.
+    ///
+    /// # Errors
+    /// The coordinator does not answer.
+    pub fn owners(&self) -> Result<BTreeMap<i32, String>, Trouble> {
+        let said = self.ask(&["get", "tasks", PIPELINE, "-o", "json"])?;
+        Ok(owners(&serde_json::from_str(&said)?))
+    }
+
+    /// What `pelton` says to these arguments.
+    ///
+    /// # Errors
+    /// It refuses, or the coordinator does not answer.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String, Trouble> {
         let mut command = Command::new(&self.binary);
         command.args(arguments).env("PELTON_COORDINATOR", format!("http://{}", self.grpc));
         let output = command.stdin(Stdio::null()).output()?;
@@ -181,10 +222,10 @@ impl Fleet {
     /// # Errors
     /// One does not end in time or ends with a failure.
     pub fn stop(mut self) -> Result<(), Trouble> {
-        let coordinator = self.running.remove("coordinator");
+        let coordinator = self.running.remove(COORDINATOR);
         let workers = std::mem::take(&mut self.running);
         end(workers.into_iter().collect())?;
-        end(coordinator.into_iter().map(|child| ("coordinator".to_owned(), child)).collect())
+        end(coordinator.into_iter().map(|child| (COORDINATOR.to_owned(), child)).collect())
     }
 }
 
@@ -257,10 +298,26 @@ fn is_settled(tasks: &Value, workers: usize, wanted: usize) -> bool {
     running == wanted && tasks.len() == wanted && by_worker.values().all(|held| *held <= even)
 }
 
+/// Of the tasks as `get tasks` prints them: their names end in `tN]`.
+fn owners(tasks: &Value) -> BTreeMap<i32, String> {
+    let owner = |task: &Value| {
+        let number = task["task"].as_str()?.rsplit_once(".t")?.1.trim_end_matches(']').parse().ok()?;
+        (task["state"] == "running").then(|| Some((number, task["worker"].as_str()?.to_owned())))?
+    };
+    tasks.as_array().into_iter().flatten().filter_map(owner).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_task_that_runs_has_an_owner() {
+        let task = |number: u32, state: &str| json!({ "task": format!("default/chaos[0.g1.t{number}]"), "worker": "a", "state": state });
+        let tasks = json!([task(0, "running"), task(11, "running"), task(2, "warm")]);
+        assert_eq!(owners(&tasks), BTreeMap::from([(0, "a".to_owned()), (11, "a".to_owned())]));
+    }
 
     #[test]
     fn tasks_are_settled_when_all_run_and_are_spread_evenly() {

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod load;
 pub mod plan;
 pub mod record;
+pub mod recovery;
 pub mod report;
 pub mod run;
 pub mod silence;

@@ -109,7 +109,7 @@ fn group() -> String {
 }
 
 /// The records of the load in a topic, without poison, and the traces of all.
-fn read(setting: &Setting, topic: &str) -> Result<(Vec<Record>, Vec<Trace>), Trouble> {
+pub(super) fn read(setting: &Setting, topic: &str) -> Result<(Vec<Record>, Vec<Trace>), Trouble> {
     let (mut records, mut foreign) = (Vec::new(), Vec::new());
     let mut traces = Trace::none(setting.partitions);
     let mut reading = Reading::start(&setting.kafka, topic, setting.partitions)?;
@@ -194,7 +194,7 @@ pub(super) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn new(setting: &'a Setting) -> Result<Stage<'a>, Trouble> {
+    pub fn new(setting: &'a Setting) -> Result<Stage<'a>, Trouble> {
         if setting.folder.exists() {
             fs::remove_dir_all(&setting.folder)?;
         }
@@ -232,7 +232,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Start everything, and have records flow through every partition.
-    fn open(&mut self) -> Result<Load, Trouble> {
+    pub fn open(&mut self) -> Result<Load, Trouble> {
         self.fleet.start_coordinator()?;
         for index in 0..self.setting.wish.workers {
             self.start_worker(index)?;
@@ -286,7 +286,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    fn drain(&mut self) -> Result<(), Trouble> {
+    pub fn drain(&mut self) -> Result<(), Trouble> {
         let begun = Instant::now();
         loop {
             self.fleet.look()?;

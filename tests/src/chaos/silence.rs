@@ -52,6 +52,12 @@ impl Times {
         })
     }
 
+    /// By partition, when it got its first record from this moment on, if it did.
+    pub fn first_since(&self, from_ms: i64) -> Vec<i64> {
+        let first = |times: &Vec<i64>| times.get(times.partition_point(|at| *at < from_ms)).copied();
+        self.0.iter().filter_map(first).collect()
+    }
+
     /// The longest of them all, milliseconds.
     pub fn longest_of_any(&self, window: Span) -> i64 {
         self.longest(window).map(Span::length_ms).max().unwrap_or_default()
@@ -107,6 +113,7 @@ mod tests {
         let longest: Vec<_> = Times::of(&output, 3).longest(window).collect();
         assert_eq!(longest, [Span { from_ms: 290, to_ms: 500 }, Span { from_ms: 120, to_ms: 1_000 }, window]);
         assert_eq!(Times::of(&output, 2).longest_of_any(window), 880);
+        assert_eq!(Times::of(&output, 3).first_since(115), [120, 120], "the third has none");
     }
 
     #[test]

@@ -141,7 +141,16 @@ impl Value {
     }
 }
 
-/// Reads committed records of a topic from its begin.
+/// Which records a reader gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Those of transactions that are committed, and those of none.
+    Committed,
+    /// Those of transactions that were aborted too.
+    Uncommitted,
+}
+
+/// Reads the records of a topic from its begin.
 pub struct Reading {
     consumer: BaseConsumer,
     topic: String,
@@ -150,17 +159,34 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Read all partitions.
+    /// Read committed records of all partitions.
     ///
     /// # Errors
     /// The client cannot be made.
     pub fn start(bootstrap: &str, topic: &str, partitions: i32) -> Result<Reading, Trouble> {
+        Reading::of(bootstrap, topic, partitions, Isolation::Committed)
+    }
+
+    /// Read all partitions.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub fn of(
+        bootstrap: &str,
+        topic: &str,
+        partitions: i32,
+        isolation: Isolation,
+    ) -> Result<Reading, Trouble> {
+        let isolation = match isolation {
+            Isolation::Committed => "read_committed",
+            Isolation::Uncommitted => "read_uncommitted",
+        };
         let mut config = client(bootstrap);
         config
             .set("group.id", "chaos-reader")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error")
-            .set("isolation.level", "read_committed")
+            .set("isolation.level", isolation)
             .set("fetch.queue.backoff.ms", "10");
         let consumer: BaseConsumer = config.create()?;
         // Asked first, or the first record waits for a timer of a second.

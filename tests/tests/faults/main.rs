@@ -1,11 +1,13 @@
-//! The failure windows of exactly-once, each opened by a proxy that stops a request at the right moment, with the
-//! processes as users run them, on the embedded broker and on the real one that `PELTON_TEST_KAFKA` names.
+//! The failure windows of exactly-once, with the processes as users run them, on the embedded broker and on the real one
+//! that `PELTON_TEST_KAFKA` names. Here each is opened by a proxy that stops a request at the right moment, in [`points`] by
+//! a fail point of a development build.
 //!
 //! `cargo xtask sabotage` runs these tests against a build that breaks one rule of the protocol at a time.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../../../crates/pelton-kafka/tests/kit/mod.rs"]
 mod kit;
+mod points;
 mod scene;
 mod server;
 
@@ -35,59 +37,41 @@ fn shapes(server: &Server) -> [Shape; 3] {
     [Shape::Plain, Shape::Asks(server.url.clone()), Shape::DeadLetters]
 }
 
-/// Play a scene on each cluster: with a pipeline that keeps each record, and where `PELTON_TEST_SHAPES` is `all` with one that
-/// asks a server and one with dead letters too.
+/// Play a scene on each cluster: with a pipeline that keeps each record, and where `PELTON_TEST_SHAPES` is `all` with one
+/// that asks a server and one with dead letters too.
 fn in_each_shape(play: impl Fn(Scene<'_>, Shape)) {
+    in_each_shape_of(Scene::new, play);
+}
+
+fn in_each_shape_of(scene: fn(&Cluster) -> Scene<'_>, play: impl Fn(Scene<'_>, Shape)) {
     let server = Server::start();
     let all = std::env::var("PELTON_TEST_SHAPES").is_ok_and(|shapes| shapes == "all");
     let shapes = shapes(&server);
     for cluster in clusters() {
         for shape in shapes.iter().take(if all { shapes.len() } else { 1 }) {
             println!("{shape:?} on {}", cluster.bootstrap());
-            play(Scene::new(&cluster), shape.clone());
+            play(scene(&cluster), shape.clone());
         }
     }
-}
-
-/// W1 to W3: a worker is killed at this request of a transaction, with three pipelines at work.
-fn killed_at(request: ApiKey, fault: Fault) {
-    for cluster in clusters() {
-        let server = Server::start();
-        let mut scene = Scene::new(&cluster);
-        let worker = scene.worker();
-        let pipelines = shapes(&server).map(|shape| scene.pipeline(shape, 2));
-        for pipeline in &pipelines {
-            scene.apply(pipeline);
-            scene.put(pipeline, 0..40);
-        }
-        pipelines.iter().for_each(|pipeline| scene.until_found(pipeline, 40));
-        let ticket = scene.proxies[worker].arm(Rule::every(request, fault));
-        pipelines.iter().for_each(|pipeline| scene.put(pipeline, 40..80));
-        scene.until_caught(worker, ticket, pipelines.len() as u64);
-        if fault == Fault::DropAnswer {
-            scene.until_answered(worker, ticket);
-        }
-        scene.kill(worker);
-        scene.proxies[worker].clear();
-        scene.restart(worker);
-        pipelines.iter().for_each(|pipeline| scene.put(pipeline, 80..100));
-        pipelines.iter().for_each(|pipeline| scene.each_once(pipeline, 100));
-    }
-}
-
-#[test]
-fn w1_a_worker_killed_between_its_outputs_and_their_offsets_leaves_neither() {
-    killed_at(ApiKey::ADD_OFFSETS_TO_TXN, Fault::Drop);
-}
-
-#[test]
-fn w2_a_worker_killed_before_the_end_of_its_transaction_leaves_nothing() {
-    killed_at(ApiKey::END_TXN, Fault::Drop);
 }
 
 #[test]
 fn w3_a_worker_killed_before_it_heard_that_its_transaction_is_committed_is_followed_there() {
-    killed_at(ApiKey::END_TXN, Fault::DropAnswer);
+    in_each_shape(|mut scene, shape| {
+        let worker = scene.worker();
+        let pipeline = scene.pipeline(shape, 2);
+        scene.apply(&pipeline);
+        scene.put(&pipeline, 0..40);
+        scene.until_found(&pipeline, 40);
+        let ticket = scene.proxies[worker].arm(Rule::every(ApiKey::END_TXN, Fault::DropAnswer));
+        scene.put(&pipeline, 40..80);
+        scene.until_answered(worker, ticket);
+        scene.kill(worker);
+        scene.proxies[worker].clear();
+        scene.restart(worker);
+        scene.put(&pipeline, 80..100);
+        scene.each_once(&pipeline, 100);
+    });
 }
 
 #[test]
@@ -174,31 +158,6 @@ fn w6_w9_a_stale_grantee_that_initialises_last_steps_down_without_a_coordinator(
 }
 
 #[test]
-fn w6_a_grantee_that_slept_before_its_init_finds_the_claim_of_the_next_one() {
-    in_each_shape(|mut scene, shape| {
-        let pipeline = scene.pipeline(shape, 1);
-        scene.worker();
-        let held = scene.proxies[0].arm(Rule::next(ApiKey::INIT_PRODUCER_ID, Fault::Hold));
-        scene.apply(&pipeline);
-        scene.until_caught(0, held, 1);
-        scene.signal(0, "STOP");
-        scene.worker();
-        scene.put(&pipeline, 0..40);
-        scene.until_found(&pipeline, 40);
-        let owner = scene.epochs(&pipeline);
-        scene.fleet.kill("coordinator").unwrap();
-        scene.signal(0, "CONT");
-        scene.proxies[0].release(held);
-        until("the stale one steps down", || scene.log(0).contains("stepping down"));
-        scene.put(&pipeline, 40..80);
-        scene.until_found(&pipeline, 80);
-        assert_eq!(scene.epochs(&pipeline), owner, "the newer owner has it");
-        scene.fleet.start_coordinator().unwrap();
-        scene.each_once(&pipeline, 80);
-    });
-}
-
-#[test]
 fn w7_a_stolen_transactional_id_costs_a_new_producer_and_nothing_else() {
     in_each_shape(|mut scene, shape| {
         scene.worker();
@@ -207,58 +166,10 @@ fn w7_a_stolen_transactional_id_costs_a_new_producer_and_nothing_else() {
         for round in 0..3 {
             scene.put(&pipeline, round * 20..(round + 1) * 20);
             scene.until_found(&pipeline, usize::try_from((round + 1) * 20).unwrap());
-            let text = scene.committed(&pipeline).remove(0).1;
-            let uuid = text.split(';').find_map(|part| part.strip_prefix("u=")).unwrap();
-            let id = format!("pelton.default.{uuid}.0.g1.t0");
-            let thief: BaseProducer =
-                client(scene.cluster.bootstrap()).set("transactional.id", id).create().unwrap();
-            thief.init_transactions(Duration::from_secs(30)).unwrap();
+            scene.steal(&pipeline);
         }
         scene.put(&pipeline, 60..80);
         scene.each_once(&pipeline, 80);
-    });
-}
-
-#[test]
-fn w10_a_broker_that_is_started_anew_in_a_transaction_loses_and_doubles_nothing() {
-    let mut cluster = Cluster::embedded();
-    // The broker is the test's own: it must not be borrowed while it is down.
-    let bootstrap = cluster.bootstrap().to_owned();
-    let still = Cluster::Real { bootstrap };
-    let mut scene = Scene::new(&still);
-    let worker = scene.worker();
-    let pipeline = scene.pipeline(Shape::Plain, 2);
-    scene.apply(&pipeline);
-    scene.put(&pipeline, 0..40);
-    scene.until_found(&pipeline, 40);
-    let held = scene.proxies[worker].arm(Rule::next(ApiKey::ADD_OFFSETS_TO_TXN, Fault::Hold));
-    scene.put(&pipeline, 40..80);
-    scene.until_caught(worker, held, 1);
-    cluster.stop();
-    scene.proxies[worker].clear();
-    cluster.up();
-    scene.put(&pipeline, 80..100);
-    scene.each_once(&pipeline, 100);
-}
-
-#[test]
-fn w11_a_transaction_that_outlasts_its_time_is_done_again() {
-    in_each_shape(|mut scene, shape| {
-        let worker = scene.worker();
-        let pipeline = scene.pipeline(shape, 2);
-        scene.apply(&pipeline);
-        scene.put(&pipeline, 0..40);
-        scene.until_found(&pipeline, 40);
-        let held = scene.proxies[worker].arm(Rule::next(ApiKey::ADD_OFFSETS_TO_TXN, Fault::Hold));
-        scene.put(&pipeline, 40..80);
-        scene.until_caught(worker, held, 1);
-        scene.signal(worker, "STOP");
-        until("the broker sees the open transaction", || scene.is_open(&pipeline));
-        until("the broker aborts it", || !scene.is_open(&pipeline));
-        scene.signal(worker, "CONT");
-        scene.proxies[worker].release(held);
-        scene.put(&pipeline, 80..100);
-        scene.each_once(&pipeline, 100);
     });
 }
 

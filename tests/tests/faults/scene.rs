@@ -13,10 +13,12 @@ use pelton_types::Partition;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
+    producer::{BaseProducer, Producer},
 };
 use std::{
     collections::BTreeMap,
     ops::Range,
+    path::Path,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -67,8 +69,17 @@ pub fn until(what: &str, so: impl FnMut() -> bool) {
 impl Scene<'_> {
     /// A coordinator, and nothing else yet.
     pub fn new(cluster: &Cluster) -> Scene<'_> {
+        Scene::of(cluster, &parts::binary())
+    }
+
+    /// The same, of processes with fail points.
+    pub fn with_points(cluster: &Cluster) -> Scene<'_> {
+        Scene::of(cluster, &parts::binary_with_points())
+    }
+
+    fn of<'a>(cluster: &'a Cluster, binary: &Path) -> Scene<'a> {
         let dir = TempDir::new().unwrap();
-        let mut fleet = Fleet::new(&parts::binary(), dir.path(), cluster.bootstrap()).unwrap();
+        let mut fleet = Fleet::new(binary, dir.path(), cluster.bootstrap()).unwrap();
         fleet.start_coordinator().unwrap();
         Scene { cluster, fleet, proxies: Vec::new(), dir }
     }
@@ -95,7 +106,22 @@ impl Scene<'_> {
 
     /// What a worker has said so far.
     pub fn log(&self, index: usize) -> String {
-        std::fs::read_to_string(self.dir.path().join(format!("{}.log", worker(index)))).unwrap()
+        self.log_of(&worker(index))
+    }
+
+    /// What a process has said so far.
+    pub fn log_of(&self, process: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(format!("{process}.log"))).unwrap()
+    }
+
+    /// Initialise the transactional id of the pipeline's first task, as nobody may.
+    pub fn steal(&self, pipeline: &Pipeline) {
+        let text = self.committed(pipeline).remove(0).1;
+        let uuid = text.split(';').find_map(|part| part.strip_prefix("u=")).unwrap();
+        let id = format!("pelton.default.{uuid}.0.g1.t0");
+        let thief: BaseProducer =
+            client(self.cluster.bootstrap()).set("transactional.id", id).create().unwrap();
+        thief.init_transactions(ANSWER).unwrap();
     }
 
     pub fn pipeline(&self, shape: Shape, partitions: u32) -> Pipeline {
@@ -214,7 +240,8 @@ impl Scene<'_> {
         self.committed(pipeline).iter().filter_map(|(_, text)| named(text)).collect()
     }
 
-    fn watcher(&self, pipeline: &Pipeline) -> BaseConsumer {
+    /// A client that reads and writes offsets of the pipeline's group, and joins it no more than Pelton does.
+    pub fn watcher(&self, pipeline: &Pipeline) -> BaseConsumer {
         let mut config = client(self.cluster.bootstrap());
         config.set("group.id", format!("pelton.default.{}", pipeline.name));
         config.set("enable.auto.commit", "false").create().unwrap()

@@ -66,7 +66,7 @@ pub fn run(options: &Copy) -> Result<(), String> {
 }
 
 /// Both at once: built one by one, each would ask other features of the dependencies they share.
-fn build(profile: &str) -> Result<PathBuf, String> {
+pub fn build(profile: &str) -> Result<PathBuf, String> {
     let packages = ["--package", "pelton", "--package", "pelton-kafka", "--features", "pelton-kafka/bench"];
     let targets = ["--bin", "pelton", "--example", "copy"];
     let common = ["build", "--locked", "--profile", profile];

@@ -2,7 +2,7 @@
 //! backlog, and what it costs to be scraped. Each figure beside its bar; nothing fails by it.
 
 mod cluster;
-mod process;
+pub mod process;
 
 use std::path::PathBuf;
 use std::process::Command;

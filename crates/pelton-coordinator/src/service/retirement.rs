@@ -3,7 +3,10 @@
 use super::hand::{Hand, Trouble, close};
 use crate::core::Retiring;
 use pelton_checkpoint::{Retirement, retirement};
-use pelton_sabotage::{Defect, breaks};
+use pelton_sabotage::{
+    Defect, breaks,
+    points::{self, Point},
+};
 use pelton_sdk::Registry;
 use pelton_types::{Code, Incident, TaskId};
 
@@ -16,6 +19,7 @@ pub(super) fn retire(registry: &Registry, wish: &Retiring) -> Result<(), Inciden
     let mut hand = Hand::new(registry, &wish.task, &wish.definition, &wish.sources).map_err(incident)?;
     let mut producer = hand.producer().map_err(incident)?;
     let seen = hand.read().map_err(incident)?;
+    points::reach(Point::Retiring);
     let outcome = match retirement(&wish.task, wish.next, &seen) {
         Retirement::Done => Ok(()),
         Retirement::Claim { .. } if breaks(Defect::NoRetirementClaim) => Ok(()),
@@ -24,6 +28,7 @@ pub(super) fn retire(registry: &Registry, wish: &Retiring) -> Result<(), Inciden
             hand.commit_with(&mut *producer, &positions, &stamp.to_string()).map_err(incident)
         }
     };
+    points::reach(Point::Retired);
     close(producer).map_err(incident)?;
     outcome
 }

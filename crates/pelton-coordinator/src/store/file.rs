@@ -1,6 +1,7 @@
 //! Documents in one file (`redb`): the default of a single coordinator.
 
 use super::{Announcer, MetadataStore, StoreError, Transaction, Version, Versioned, Watch};
+use pelton_sabotage::points::{self, Point};
 use pelton_sdk::BoxFuture;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::{path::Path, sync::Arc};
@@ -104,7 +105,13 @@ impl Inner {
             }
             version
         };
+        points::reach(Point::Storing);
+        if points::fails(Point::Storing) {
+            // ENOSPC.
+            return Err(failed(std::io::Error::from_raw_os_error(28)));
+        }
         write.commit().map_err(failed)?;
+        points::reach(Point::Stored);
         self.announcer.tell(version, transaction.write);
         Ok(version)
     }

@@ -9,7 +9,10 @@ use crate::{
     requests::PartitionList,
     settings::Properties,
 };
-use pelton_sabotage::{Defect, breaks};
+use pelton_sabotage::{
+    Defect, breaks,
+    points::{self, Point},
+};
 use pelton_sdk::{EndError, Wake};
 use pelton_types::{Offset, Partition};
 use rdkafka_sys as sys;
@@ -96,6 +99,7 @@ impl TransactionalClient {
         // SAFETY: a live client. What is not stored shows at the commit; a waiting flush makes the library send
         // without lingering.
         unsafe { sys::rd_kafka_flush(self.client.raw(), NEVER) };
+        points::reach(Point::Produced);
         if breaks(Defect::OffsetsOutside) {
             // SAFETY: a live client.
             again(None, || unsafe { sys::rd_kafka_commit_transaction(self.client.raw(), NEVER) })?;
@@ -104,6 +108,7 @@ impl TransactionalClient {
         if !positions.is_empty() {
             self.send_offsets(group, positions, metadata)?;
         }
+        points::reach(Point::OffsetsSent);
         // SAFETY: a live client.
         again(None, || unsafe { sys::rd_kafka_commit_transaction(self.client.raw(), NEVER) })?;
         self.dirty = false;

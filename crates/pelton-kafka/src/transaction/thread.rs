@@ -9,8 +9,11 @@ use crate::{
     requests::{Answer, Requests},
     settings::Properties,
 };
-use pelton_sabotage::{Defect, breaks};
-use pelton_sdk::{EndError, Wake};
+use pelton_sabotage::{
+    Defect, breaks,
+    points::{self, Point},
+};
+use pelton_sdk::{EndError, ErrorKind, Wake};
 use pelton_types::{Code, Offset, Partition};
 use std::{
     sync::{Arc, mpsc::Receiver},
@@ -118,6 +121,7 @@ fn init(
         drop(first);
     }
     alone(&made, shared)?;
+    points::reach(Point::Initialising);
     made.init(INIT_MS).map_err(failed)?;
     made.begin().map_err(failed)?;
     Ok(made)
@@ -161,10 +165,19 @@ fn commit(
     metadata: &str,
     shared: &Shared,
 ) -> Result<bool, EndError> {
-    live.commit(&shared.of.group, positions, metadata)
-        .map_err(|failure| errors::transaction(&shared.of, &failure))?;
+    if let Err(failure) = live.commit(&shared.of.group, positions, metadata) {
+        let error = errors::transaction(&shared.of, &failure);
+        if error.kind == ErrorKind::Fenced {
+            points::reach(Point::Fenced);
+        }
+        return Err(error);
+    }
+    points::reach(Point::Committed);
     // What cannot begin its next transaction is replaced; this one is committed.
     let answered = live.client.unanswered() == 0 || breaks(Defect::DiscardOff);
+    if !answered {
+        points::reach(Point::InDoubt);
+    }
     Ok(live.begin().is_ok() && answered)
 }
 
