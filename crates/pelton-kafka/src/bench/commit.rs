@@ -13,9 +13,9 @@ use std::{
 const VALUE_BYTES: usize = 200;
 /// Transactions before those that are measured: connections, leaders, the broker's transaction log.
 const WARM_UP: usize = 20;
-/// Rest between two, a tenth of the shortest commit interval: the end of a transaction is answered before its marks are
-/// written, and the next one would wait for them.
-const REST: Duration = Duration::from_millis(10);
+/// Rest between two, as a short commit interval has it: the end of a transaction is answered before its marks are written,
+/// and one that follows at once waits for them.
+const REST: Duration = Duration::from_millis(50);
 
 /// Commit so many records over so many partitions, so many times: milliseconds from the request to its outcome, in order.
 /// The records were handed to the client just before, so that the request waits for most of them to be stored.

@@ -8,7 +8,8 @@ use crate::{
     places::{Placement, Places, TOPIC_AGAIN},
     produce::{self, Produced, ROOM_AFTER},
 };
-use pelton_sdk::{EndError, Pushed, Sink};
+use pelton_sabotage::points::{self, Point};
+use pelton_sdk::{EndError, ErrorKind, Pushed, Sink};
 use pelton_types::Batch;
 use std::{ptr, sync::Arc, task::Poll};
 
@@ -40,7 +41,11 @@ impl TransactionalSink {
             // The transaction can only be aborted, or the producer only be dropped: say why, not that.
             code::STATE | code::FATAL | code::FENCED => {
                 let cause = client.fatal_error().or_else(|| client.transaction_failure());
-                Produced::Failed(errors::transaction(&self.shared.of, &cause.unwrap_or(failure)))
+                let error = errors::transaction(&self.shared.of, &cause.unwrap_or(failure));
+                if error.kind == ErrorKind::Fenced {
+                    points::reach(Point::Fenced);
+                }
+                Produced::Failed(error)
             }
             _ => produce::refusal(topic, &self.shared.of.brokers, batch, record, &failure),
         });
