@@ -1,6 +1,6 @@
 //! Mistakes in programs, and errors of running ones, in words and places a user can act on.
 
-use crate::program::LEFT_OUT;
+use crate::{program::LEFT_OUT, remedy};
 use pelton_types::suggest::nearest;
 use std::ops::Range;
 use vrl::{
@@ -26,8 +26,6 @@ const UNHANDLED: [usize; 3] = [100, 103, 110];
 const ARGUMENT_TYPE: usize = 110;
 /// Of what the parser would accept instead, a longer list helps nobody.
 const LONGEST_HINT: usize = 120;
-/// An expression up to here is shown again, mended.
-const LONGEST_CULPRIT: usize = 60;
 
 /// Whether a mistake is only that nobody handles an error.
 pub(crate) fn is_unhandled(diagnostic: &Diagnostic) -> bool {
@@ -72,7 +70,7 @@ fn mistake(source: &str, diagnostic: &Diagnostic, shift: usize) -> CompileError 
     let mut message = sentence(&diagnostic.message);
     if is_unhandled(diagnostic) && !is_impossible(primary.map_or("", |label| &label.message)) {
         let message = "this fails on some records, and nothing says what then".to_owned();
-        let hint = Some(handle(source.get(span.clone()).unwrap_or_default()));
+        let hint = Some(remedy::of(source.get(span.clone()).unwrap_or_default()));
         return CompileError { span, message, hint };
     }
     // The parser's message is only "syntax error"; what it met stands in the label.
@@ -83,6 +81,11 @@ fn mistake(source: &str, diagnostic: &Diagnostic, shift: usize) -> CompileError 
         message = format!("{message} `{}`", &source.get(span.clone()).unwrap_or_default());
     } else if let Some(label) = primary.filter(|l| !l.message.is_empty() && !message.contains(&l.message)) {
         message = format!("{message}: {}", sentence(&label.message));
+    }
+    if diagnostic.code == ARGUMENT_TYPE
+        && let Some(wanted) = diagnostic.labels.iter().find(|l| !l.primary && l.message.contains("expects"))
+    {
+        message = format!("{message}, {}", sentence(&wanted.message));
     }
     let hint = hint(diagnostic, source.get(span.clone()).unwrap_or_default());
     CompileError { span, message, hint }
@@ -101,6 +104,9 @@ fn hint(diagnostic: &Diagnostic, culprit: &str) -> Option<String> {
                 .to_owned(),
         );
     }
+    if let Some(hint) = written(&diagnostic.message, culprit, &message_of(diagnostic)) {
+        return Some(hint);
+    }
     if diagnostic.message.contains("read-only") {
         return Some("a condition cannot change the record; change it in a `map`".to_owned());
     }
@@ -118,6 +124,28 @@ fn hint(diagnostic: &Diagnostic, culprit: &str) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
+/// How a thing is written that was written otherwise.
+fn written(message: &str, culprit: &str, label: &str) -> Option<String> {
+    if message.starts_with("invalid regular expression") {
+        return Some(match label.contains("size limit") {
+            true => "fewer or smaller repetitions make it smaller".to_owned(),
+            false => "the syntax is that of https://docs.rs/regex; a bracket that is meant as such is written `\\(`".to_owned(),
+        });
+    }
+    if message.starts_with("invalid timestamp") {
+        return Some("write it as RFC 3339 has it: `t'2024-05-01T12:00:00Z'`".to_owned());
+    }
+    if message.starts_with("missing function argument") {
+        let name = culprit.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next()?;
+        return crate::program::signature(name).map(|signature| format!("it is `{signature}`"));
+    }
+    None
+}
+
+fn message_of(diagnostic: &Diagnostic) -> String {
+    diagnostic.labels.iter().map(|label| label.message.as_str()).collect::<Vec<_>>().join(" ")
+}
+
 /// A place that a person can see: what is missing at the end is missing behind the last character.
 fn visible(source: &str, span: Range<usize>) -> Range<usize> {
     let end = source.trim_end().len();
@@ -127,35 +155,6 @@ fn visible(source: &str, span: Range<usize>) -> Range<usize> {
 /// Whether an argument can never be right, so that handling its error would be no use.
 fn is_impossible(label: &str) -> bool {
     label.contains("exact type")
-}
-
-/// How to handle the error of this expression, with its own words.
-fn handle(culprit: &str) -> String {
-    let name_end = culprit.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(0);
-    let field: String = culprit
-        .split_once('.')
-        .map(|(_, rest)| {
-            rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "_.".contains(*c)).collect()
-        })
-        .unwrap_or_default();
-    let short = culprit.len() <= LONGEST_CULPRIT && !culprit.contains('\n');
-    let schema = match field.as_str() {
-        // A schema names the members of the record itself.
-        field if field.is_empty() || field.contains('.') => String::new(),
-        field => {
-            let kind = if takes_text(culprit) { "string" } else { "float" };
-            format!(", or tell its type at the source: `schema: {{ {field}: {kind} }}`")
-        }
-    };
-    if short && name_end > 0 && culprit[name_end..].starts_with('(') {
-        let (name, arguments) = culprit.split_at(name_end);
-        format!("`{name}!{arguments}` fails the record, `{culprit} ?? VALUE` goes on with a default{schema}")
-    } else if short && !field.is_empty() && !culprit.contains('"') {
-        let strict = culprit.replacen(&format!(".{field}"), &format!("float!(.{field})"), 1);
-        format!("`{strict}` fails the record, `({culprit}) ?? 0` goes on with a default{schema}")
-    } else {
-        format!("`!` behind a function's name fails the record, `?? VALUE` goes on with a default{schema}")
-    }
 }
 
 /// What an undefined name was to be.
@@ -169,38 +168,6 @@ fn meant(variable: bool, culprit: &str) -> String {
         Some(near) => format!("did you mean `{near}`?"),
         None => "the functions are those of VRL: https://vector.dev/docs/reference/vrl/functions/".to_owned(),
     }
-}
-
-/// Functions that take a text first, beside all that parse or decode one.
-const OF_TEXTS: [&str; 20] = [
-    "camelcase",
-    "capitalize",
-    "contains",
-    "contains_all",
-    "downcase",
-    "ends_with",
-    "find",
-    "kebabcase",
-    "match",
-    "match_any",
-    "pascalcase",
-    "replace",
-    "screamingsnakecase",
-    "snakecase",
-    "split",
-    "starts_with",
-    "strip_ansi_escape_codes",
-    "strip_whitespace",
-    "truncate",
-    "upcase",
-];
-
-/// Whether the field in an expression is to be a text.
-fn takes_text(culprit: &str) -> bool {
-    let name = culprit.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap_or_default();
-    let called = culprit[name.len()..].starts_with('(');
-    let reads = ["parse_", "decode_"].iter().any(|start| name.starts_with(start));
-    if called { reads || OF_TEXTS.contains(&name) } else { culprit.contains('"') }
 }
 
 /// Words for what the parser met, and what it should have met.
@@ -283,6 +250,14 @@ pub(crate) fn placed(source: &str, message: &str, shift: usize) -> String {
         message.strip_prefix("can't calculate remainder of type ").and_then(|types| types.split_once(" and "))
     {
         return format!("can't compare {left} with {right}");
+    }
+    // And like this where a text or a time stands on the left; the same of a function's argument names the function.
+    for left in ["string", "timestamp"] {
+        let right =
+            message.strip_prefix("expected ").and_then(|m| m.strip_prefix(left)?.strip_prefix(", got "));
+        if let Some(right) = right.filter(|right| right.bytes().all(|c| c.is_ascii_lowercase())) {
+            return format!("can't compare {left} with {right}");
+        }
     }
     let mut out = String::with_capacity(message.len() + 16);
     let mut rest = message;

@@ -44,6 +44,7 @@ mod patch;
 mod path;
 mod program;
 mod record;
+mod remedy;
 mod run;
 mod scan;
 mod splice;

@@ -28,6 +28,16 @@ pub(crate) fn function_names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().map(|function| function.identifier())
 }
 
+/// A function as it is called: `split(value, pattern, [limit])`.
+pub(crate) fn signature(name: &str) -> Option<String> {
+    let function = FUNCTIONS.iter().find(|function| function.identifier() == name)?;
+    let parameter = |p: &vrl::compiler::Parameter| match p.required {
+        true => p.keyword.to_owned(),
+        false => format!("[{}]", p.keyword),
+    };
+    Some(format!("{name}({})", function.parameters().iter().map(parameter).collect::<Vec<_>>().join(", ")))
+}
+
 /// A compiled program. Cheap to clone, and free of state: what changes from record to record is in a [`Scratch`].
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -254,7 +264,7 @@ impl Program {
     }
 }
 
-fn compile(
+pub(crate) fn compile(
     text: &str,
     schema: Option<&RecordSchema>,
     read_only: bool,

@@ -233,3 +233,55 @@ fn what_is_hot_runs_without_vrl_and_the_rest_with_it() {
         assert!(!Program::compile_map(source).unwrap().is_native(), "{source}");
     }
 }
+
+/// The functions that are said to run without VRL: all of them do, and give what VRL gives for what they are made for.
+#[test]
+fn common_functions_of_texts_and_numbers_run_without_vrl() {
+    let calls = [
+        "downcase!(.t)",
+        "upcase!(.t)",
+        "strip_whitespace!(.t)",
+        "length!(.t)",
+        "strlen!(.t)",
+        "contains!(.t, \"i\")",
+        "starts_with!(.t, \" \")",
+        "ends_with!(.t, \"e \")",
+        "slice!(.t, 1)",
+        "slice!(.t, 1, -1)",
+        "string!(.t)",
+        "int!(.n)",
+        "float!(.f)",
+        "bool!(.b)",
+        "to_string!(.n)",
+        "to_int!(.d)",
+        "to_float!(.d)",
+        "to_bool!(.b)",
+        "round!(.f)",
+        "round!(.f, 1)",
+        "floor!(.f)",
+        "ceil!(.f)",
+        "abs!(.n)",
+        "mod!(.n, 4)",
+        "is_null(.n)",
+        "is_string(.t)",
+        "is_integer(.n)",
+        "is_float(.f)",
+        "is_boolean(.b)",
+        "is_array(.l)",
+        "is_object(.o)",
+        "exists(.o.k)",
+        "del(.l)",
+        ".n + .f",
+        ".n - .f",
+        ".n * .f",
+        ".f / 2",
+    ];
+    let record = r#"{"t":" Nice ","n":-7,"f":2.75,"b":true,"d":"12","l":[1],"o":{"k":1}}"#;
+    for call in calls {
+        // What may fail is caught, whatever it is.
+        let source = format!(".answer, err = {call}");
+        let source = if Program::compile_map(&source).is_ok() { source } else { format!(".answer = {call}") };
+        assert!(Program::compile_map(&source).unwrap().is_native(), "{source} is left to VRL");
+        check_map(&source, &[record.to_owned()]);
+    }
+}
