@@ -130,9 +130,10 @@ pub(crate) fn component(
             if options.is_null() && takes_mapping(&schema) {
                 options = Value::Object(serde_json::Map::new());
             }
-            if options::check_schema(&schema, node, &options, (&key.name, owner), problems) {
-                shape = ask_component(problems, components, role, owner, &key.name, node, &options);
-            }
+            // The component is asked in any case, so that a wrong option hides no mistake in another one.
+            let wrong = options::check_schema(&schema, node, &options, (&key.name, owner), problems);
+            shape = ask_component(problems, components, role, owner, &key.name, (node, &wrong), &options)
+                .filter(|_| wrong.is_nothing());
         }
     }
     Some(Found { name: key.name.clone(), options, shape, topics })
@@ -149,7 +150,10 @@ pub(crate) fn check_step(
 ) -> Option<OperatorShape> {
     let components = components?;
     let checked = components.registry.find_operator(operator)?.check(options, components.context);
-    checked.map_err(|errors| options::note_errors(components.text, node, errors, owner, problems)).ok()
+    let nothing = options::Wrong::default();
+    checked
+        .map_err(|errors| options::note_errors(components.text, node, errors, &nothing, owner, problems))
+        .ok()
 }
 
 /// The component's own checks, which know what a schema cannot say.
@@ -159,7 +163,7 @@ fn ask_component(
     role: Role,
     owner: &str,
     name: &str,
-    node: &Node,
+    (node, wrong): (&Node, &options::Wrong),
     options: &Value,
 ) -> Option<OperatorShape> {
     let Components { registry, context, text } = components;
@@ -171,7 +175,7 @@ fn ask_component(
     match checked {
         Ok(shape) => shape,
         Err(errors) => {
-            options::note_errors(text, node, errors, owner, problems);
+            options::note_errors(text, node, errors, wrong, owner, problems);
             None
         }
     }

@@ -35,7 +35,7 @@ pub use document::{
     Topics,
 };
 pub use json::{diff, from_json, to_json};
-pub use problem::{Place, Problem, Report};
+pub use problem::{Place, Problem, Report, with_lines};
 pub use schema::schema;
 
 pub use pelton_sdk::units;
@@ -77,7 +77,7 @@ pub fn parse(
     let mut documents = Vec::new();
     for part in &parts {
         match yaml::read(part) {
-            Err(error) => problems.at(error.place, error.message),
+            Err(error) => problems.hint(error.place, error.message, error.hint),
             Ok(mut node) => {
                 substitution.document(&mut node, &mut problems);
                 let components = definition::Components { registry, context, text };

@@ -15,6 +15,45 @@ use serde_json::Value;
 /// Whose options they are: the component's name, and "operator `x`".
 pub(crate) type Owner<'a> = (&'a str, &'a str);
 
+/// Where a schema found mistakes, so that the component's own words for them can be left out.
+#[derive(Debug, Default)]
+pub(crate) struct Wrong {
+    /// Values that are wrong as a whole.
+    values: Vec<String>,
+    /// Mappings in which something is missing.
+    lacking: Vec<String>,
+}
+
+impl Wrong {
+    /// Nothing is.
+    pub fn is_nothing(&self) -> bool {
+        self.values.is_empty() && self.lacking.is_empty()
+    }
+
+    fn add(&mut self, error: &ValidationError<'_>) {
+        let at = error.instance_path().to_string();
+        match error.kind() {
+            ValidationErrorKind::Required { .. } => self.lacking.push(at),
+            ValidationErrorKind::AdditionalProperties { unexpected }
+            | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+                let step = |key: &String| key.replace('~', "~0").replace('/', "~1");
+                self.values.extend(unexpected.iter().map(|key| format!("{at}/{}", step(key))));
+            }
+            _ => self.values.push(at),
+        }
+    }
+
+    /// Whether what a component says of this place is new: it is not said of the whole, nor of what is known to be wrong.
+    fn leaves(&self, pointer: &str) -> bool {
+        let within = |inner: &str, outer: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        !pointer.is_empty()
+            && !self.values.iter().any(|at| within(pointer, at) || within(at, pointer))
+            && !self.lacking.iter().any(|at| at == pointer)
+    }
+}
+
 /// Check options against a schema; what is wrong is noted.
 pub(crate) fn check_schema(
     schema: &Value,
@@ -22,8 +61,8 @@ pub(crate) fn check_schema(
     options: &Value,
     owner: Owner<'_>,
     problems: &mut Problems,
-) -> bool {
-    let before = problems.len();
+) -> Wrong {
+    let mut wrong = Wrong::default();
     // A schema that does not compile is a fault of the component, which then checks alone.
     if let Ok(validator) = jsonschema::options().build(schema) {
         let errors: Vec<_> = validator.iter_errors(options).collect();
@@ -32,12 +71,14 @@ pub(crate) fn check_schema(
             // One slip is one mistake: `topic` for `topics` does not miss `topics` as well.
             let slip = matches!(error.kind(), ValidationErrorKind::Required { property }
                 if meant.iter().any(|(at, key)| *at == error.instance_path().to_string() && property == key));
-            if !slip {
-                note(schema, node, error, owner, problems);
+            if slip {
+                wrong.add(error);
+            } else {
+                note(schema, node, error, owner, problems, &mut wrong);
             }
         }
     }
-    problems.len() == before
+    wrong
 }
 
 /// Where unknown keys stand, and the known ones they were taken for.
@@ -48,7 +89,14 @@ fn meant(schema: &Value, error: &ValidationError<'_>) -> Vec<(String, String)> {
     unexpected.iter().filter_map(near).map(|key| (error.instance_path().to_string(), key)).collect()
 }
 
-fn note(schema: &Value, node: &Node, error: &ValidationError<'_>, owner: Owner<'_>, problems: &mut Problems) {
+fn note(
+    schema: &Value,
+    node: &Node,
+    error: &ValidationError<'_>,
+    owner: Owner<'_>,
+    problems: &mut Problems,
+    wrong: &mut Wrong,
+) {
     let pointer = error.instance_path().to_string();
     let (_, at) = node.find(&pointer);
     let what = path(&pointer, owner);
@@ -57,6 +105,7 @@ fn note(schema: &Value, node: &Node, error: &ValidationError<'_>, owner: Owner<'
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let known = known_keys(schema, &error.schema_path().to_string());
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            wrong.add(error);
             if let Data::Mapping(entries) = &at.data {
                 for (key, _) in entries.iter().filter(|(key, _)| unexpected.contains(&key.name)) {
                     problems.unknown_key(key, &what, &known);
@@ -65,8 +114,9 @@ fn note(schema: &Value, node: &Node, error: &ValidationError<'_>, owner: Owner<'
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
             match nearest_branch(context, &pointer) {
-                Some(branch) => branch.iter().for_each(|e| note(schema, node, e, owner, problems)),
+                Some(branch) => branch.iter().for_each(|e| note(schema, node, e, owner, problems, wrong)),
                 None => {
+                    wrong.add(error);
                     let words: Vec<&str> = context.iter().flatten().flat_map(words).collect();
                     let types = context.iter().flatten().filter_map(|e| wanted_type(e, &pointer));
                     let wanted = match words.is_empty() {
@@ -83,6 +133,7 @@ fn note(schema: &Value, node: &Node, error: &ValidationError<'_>, owner: Owner<'
             }
         }
         kind => {
+            wrong.add(error);
             let (message, hint) = sentence(kind, &what, error.instance(), || error.masked().to_string());
             problems.hint(at.place, message, hint);
         }
@@ -265,15 +316,19 @@ fn known_keys(schema: &Value, schema_path: &str) -> Vec<String> {
     Vec::new()
 }
 
-/// Note what a component found, at the place it means.
+/// Note what a component found, at the place it means, beside what its schema found.
 pub(crate) fn note_errors(
     text: &str,
     node: &Node,
     errors: Vec<OptionError>,
+    wrong: &Wrong,
     owner: &str,
     problems: &mut Problems,
 ) {
     for error in errors {
+        if !wrong.is_nothing() && !wrong.leaves(&error.pointer) {
+            continue;
+        }
         let (_, at) = node.find(&error.pointer);
         let place = match (&error.span, at.source, at.as_str()) {
             (Some(range), Some((offset, start)), Some(value)) => {

@@ -63,13 +63,7 @@ impl Report {
             let (head, hint) = shown.split_once('\n').map_or((shown.as_str(), None), |(h, t)| (h, Some(t)));
             out.push_str(head);
             out.push('\n');
-            if let Some(line) = problem.line.checked_sub(1).and_then(|at| lines.get(at)) {
-                let number = problem.line.to_string();
-                let line: String = line.chars().take(160).map(|c| if c == '\t' { ' ' } else { c }).collect();
-                let margin = " ".repeat(number.len());
-                let indent = " ".repeat(problem.column.saturating_sub(1).min(160));
-                out.push_str(&format!("  {number} | {line}\n  {margin} | {indent}^\n"));
-            }
+            draw(&mut out, &lines, Place::new(problem.line, problem.column));
             if let Some(hint) = hint {
                 out.push_str(hint);
                 out.push('\n');
@@ -88,6 +82,35 @@ impl Report {
     }
 }
 
+/// What another process said of a file, each mistake as `FILE:LINE:COLUMN: ...`, with the lines of the file drawn under
+/// them; `text` is what it was given.
+pub fn with_lines(file: &str, text: &str, said: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let place = |line: &str| {
+        let mut parts = line.strip_prefix(file)?.strip_prefix(':')?.splitn(3, ':');
+        let place = Place::new(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        parts.next()?.starts_with(' ').then_some(place)
+    };
+    let mut out = String::with_capacity(said.len());
+    for line in said.lines() {
+        out.push_str(line);
+        out.push('\n');
+        draw(&mut out, &lines, place(line).unwrap_or_default());
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// A line of the file with a mark under a column; nothing where there is no such line.
+fn draw(out: &mut String, lines: &[&str], Place { line, column }: Place) {
+    let Some(shown) = line.checked_sub(1).and_then(|at| lines.get(at)) else { return };
+    let number = line.to_string();
+    let shown: String = shown.chars().take(160).map(|c| if c == '\t' { ' ' } else { c }).collect();
+    let margin = " ".repeat(number.len());
+    let indent = " ".repeat(column.saturating_sub(1).min(160));
+    out.push_str(&format!("  {number} | {shown}\n  {margin} | {indent}^\n"));
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.problems {
@@ -98,3 +121,19 @@ impl fmt::Display for Report {
 }
 
 impl std::error::Error for Report {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_process_said_is_shown_with_the_lines_of_the_file() {
+        let said = "a.yaml:2:3: unknown key `x`\n  hint: y\na.yaml:9:1: beyond\nb.yaml:1:1: another\na.yaml:1: no column";
+        let shown = with_lines("a.yaml", "one\n  x: 1\n", said);
+        let drawn = "a.yaml:2:3: unknown key `x`\n  2 |   x: 1\n    |   ^\n  hint: y\na.yaml:9:1: beyond\n";
+        assert_eq!(shown, format!("{drawn}b.yaml:1:1: another\na.yaml:1: no column"));
+        let problem = Problem { file: "a.yaml".into(), line: 2, column: 3, message: "m".into(), hint: None };
+        let report = Report { problems: vec![problem] };
+        assert_eq!(report.render("one\n  x: 1\n"), "a.yaml:2:3: m\n  2 |   x: 1\n    |   ^\n1 problem");
+    }
+}

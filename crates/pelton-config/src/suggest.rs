@@ -7,13 +7,18 @@ pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
     nearest(word, known).map(|known| format!("did you mean `{known}`?"))
 }
 
-/// Names for a message: `a`, `b` and `c`, at most twelve.
+/// Names that a message lists: all operators, and all options of the one with the most.
+const MOST: usize = 24;
+
+/// Names for a message: `a`, `b` and `c`, not more than anybody reads.
 pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(|n| format!("`{n}`")).collect();
     match names.split_last() {
         None => "none".to_owned(),
         Some((last, [])) => last.clone(),
-        Some(_) if names.len() > 12 => format!("{} and {} more", names[..12].join(", "), names.len() - 12),
+        Some(_) if names.len() > MOST => {
+            format!("{} and {} more", names[..MOST].join(", "), names.len() - MOST)
+        }
         Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
     }
 }

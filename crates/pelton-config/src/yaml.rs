@@ -1,5 +1,7 @@
 //! A YAML text as nodes that know their place.
 
+mod mistakes;
+
 use crate::problem::Place;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -134,6 +136,8 @@ pub(crate) fn quote(text: &str) -> String {
 pub(crate) struct SyntaxError {
     pub place: Place,
     pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
 }
 
 /// A document of a file: text between markers, and where it begins.
@@ -188,39 +192,11 @@ pub(crate) fn read(part: &Part<'_>) -> Result<Node, SyntaxError> {
     };
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(part.text, options) {
         Ok(root) => Ok(place(root, part)),
-        Err(error) => Err(SyntaxError {
-            place: error.location().map_or(Place::new(part.line + 1, 1), |at| shifted(at, part)),
-            message: plain(&error.without_snippet().to_string()),
-        }),
+        Err(error) => {
+            let at = error.location().map_or(Place::new(part.line + 1, 1), |at| shifted(at, part));
+            Err(mistakes::tell(error.without_snippet(), part, at))
+        }
     }
-}
-
-/// The parser's message without its place, which would count from the beginning of the document, and in our words.
-fn plain(message: &str) -> String {
-    let message = message.split_once(" at line ").map_or(message, |(head, _)| head);
-    if message.contains("budget") || message.contains("limit") {
-        return "the document is too large, too deep, or repeats too much by aliases".to_owned();
-    }
-    let known = [
-        ("expected string scalar", "a key must be a plain text"),
-        (
-            "mapping values are not allowed in this context",
-            "`:` is not allowed here: check the indentation, or put the text into quotes",
-        ),
-        (
-            "did not find expected key",
-            "this line does not fit the mapping it stands in: check the indentation",
-        ),
-        (
-            "did not find expected '-' indicator",
-            "this line does not fit the list it stands in: check the indentation",
-        ),
-        ("did not find expected ',' or '}'", "expected `,` or `}`: a `{` above is still open"),
-        ("did not find expected ',' or ']'", "expected `,` or `]`: a `[` above is still open"),
-        ("tabs disallowed", "indent with spaces, not with tabs"),
-    ];
-    let ours = known.iter().find(|(theirs, _)| message.contains(theirs)).map(|(_, ours)| *ours);
-    ours.unwrap_or(message).to_owned()
 }
 
 fn shifted(at: Location, part: &Part<'_>) -> Place {

@@ -1,6 +1,6 @@
 //! Forms of values as the user writes them.
 
-use pelton_expr::{Csv, CsvOptions, CsvOptionsError, CsvWriter, Decoder, Encoder, Kind, Kinds, Utf8};
+use pelton_expr::{Csv, CsvOptions, CsvOptionsError, CsvWriter, Decoder, Encoder, Kind, Kinds, Path, Utf8};
 use pelton_sdk::{
     OptionError,
     types::schema::{FieldKind, RecordSchema},
@@ -137,11 +137,15 @@ fn choose<'v>(base: &str, value: &'v Value) -> Result<Chosen<'v>, Vec<OptionErro
     Ok(Chosen { name, at, options })
 }
 
+/// What was made of options, unless something is wrong with them.
+fn sound<T>(made: T, errors: Vec<OptionError>) -> Result<T, Vec<OptionError>> {
+    if errors.is_empty() { Ok(made) } else { Err(errors) }
+}
+
 impl Chosen<'_> {
-    fn allow(&self, known: &[&'static str]) -> Result<(), Vec<OptionError>> {
-        let keys = self.options.into_iter().flat_map(Map::keys);
-        let errors = unknown(&self.at, keys, known);
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    /// What is wrong with the names of its options, to which what is wrong with their values is added.
+    fn unknown(&self, known: &[&'static str]) -> Vec<OptionError> {
+        unknown(&self.at, self.options.into_iter().flat_map(Map::keys), known)
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
@@ -149,9 +153,8 @@ impl Chosen<'_> {
     }
 
     fn csv(&self) -> Result<CsvOptions, Vec<OptionError>> {
-        self.allow(&["columns", "delimiter", "quote"])?;
+        let mut errors = self.unknown(&["columns", "delimiter", "quote"]);
         let mut csv = CsvOptions::default();
-        let mut errors = Vec::new();
         for (name, byte) in [("delimiter", &mut csv.delimiter), ("quote", &mut csv.quote)] {
             match self.get(name) {
                 None => {}
@@ -175,7 +178,39 @@ impl Chosen<'_> {
                 errors.push(error.hint("write `columns: [id, price]`"));
             }
         }
-        if errors.is_empty() { Ok(csv) } else { Err(errors) }
+        sound(csv, errors)
+    }
+
+    fn utf8(&self) -> Result<Utf8, Vec<OptionError>> {
+        let mut errors = self.unknown(&["utf8"]);
+        let utf8 = match self.get("utf8").map(|found| (found, found.as_str())) {
+            None | Some((_, Some("lazy"))) => Utf8::Lazy,
+            Some((_, Some("strict"))) => Utf8::Strict,
+            Some((found, _)) => {
+                let message = format!("`utf8` must be `lazy` or `strict`, found {found}");
+                errors.push(OptionError::at(format!("{}/utf8", self.at), message));
+                Utf8::Lazy
+            }
+        };
+        sound(utf8, errors)
+    }
+
+    fn text_field(&self) -> Result<Path, Vec<OptionError>> {
+        let mut errors = self.unknown(&["field"]);
+        let default = Value::from(".message");
+        let field = self.get("field").unwrap_or(&default);
+        match field.as_str().unwrap_or_default().parse::<Path>() {
+            Ok(path) => sound(path, errors),
+            Err(e) => {
+                let error = OptionError::at(format!("{}/field", self.at), e.message).span(e.span);
+                errors.push(error.hint("name a field: `field: .message`"));
+                Err(errors)
+            }
+        }
+    }
+
+    fn no_options(&self) -> Result<(), Vec<OptionError>> {
+        sound((), self.unknown(&[]))
     }
 
     fn csv_error(&self, error: &CsvOptionsError) -> Vec<OptionError> {
@@ -198,24 +233,13 @@ impl Chosen<'_> {
 pub(crate) fn decoder(value: &Value, schema: Option<&RecordSchema>) -> Result<Decoder, Vec<OptionError>> {
     let chosen = choose("/format", value)?;
     Ok(match chosen.name {
-        "json" => {
-            chosen.allow(&["utf8"])?;
-            Decoder::json(match chosen.get("utf8").map(|v| v.as_str().unwrap_or_default()) {
-                None | Some("lazy") => Utf8::Lazy,
-                Some("strict") => Utf8::Strict,
-                Some(_) => {
-                    let found = chosen.get("utf8").unwrap_or(&Value::Null);
-                    let message = format!("`utf8` must be `lazy` or `strict`, found {found}");
-                    return Err(vec![OptionError::at(format!("{}/utf8", chosen.at), message)]);
-                }
-            })
-        }
+        "json" => Decoder::json(chosen.utf8()?),
         "csv" => {
             let csv = Csv::new(chosen.csv()?).map_err(|e| chosen.csv_error(&e))?;
             Decoder::csv(csv, kinds(schema))
         }
         other => {
-            chosen.allow(&[])?;
+            chosen.no_options()?;
             match other {
                 "text" => Decoder::text(),
                 "logfmt" => Decoder::logfmt(kinds(schema)),
@@ -240,22 +264,13 @@ fn kinds(schema: Option<&RecordSchema>) -> Kinds {
 pub(crate) fn encoder(value: &Value) -> Result<Encoder, Vec<OptionError>> {
     let chosen = choose("", value)?;
     Ok(match chosen.name {
-        "text" => {
-            chosen.allow(&["field"])?;
-            let default = Value::from(".message");
-            let field = chosen.get("field").unwrap_or(&default);
-            let at = format!("{}/field", chosen.at);
-            let path = field.as_str().unwrap_or_default().parse().map_err(|e: pelton_expr::PathError| {
-                vec![OptionError::at(at, e.message).span(e.span).hint("name a field: `field: .message`")]
-            })?;
-            Encoder::text(path)
-        }
+        "text" => Encoder::text(chosen.text_field()?),
         "csv" => {
             let writer = CsvWriter::new(chosen.csv()?).map_err(|e| chosen.csv_error(&e))?;
             Encoder::csv(writer)
         }
         other => {
-            chosen.allow(&[])?;
+            chosen.no_options()?;
             match other {
                 "logfmt" => Encoder::logfmt(),
                 "json" => Encoder::json(),

@@ -151,7 +151,7 @@ impl File<'_> {
         }
         for (index, part) in yaml::documents(text).iter().enumerate() {
             match yaml::read(part) {
-                Err(error) => self.problem(error.place, error.message, None),
+                Err(error) => self.problem(error.place, error.message, error.hint),
                 Ok(node) if index > 0 => {
                     self.problem(
                         node.place,
