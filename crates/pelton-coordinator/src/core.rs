@@ -366,10 +366,13 @@ impl Core {
         };
         found.map(|(_, r)| r.definition.clone()).ok_or_else(|| {
             let known: Vec<String> = pipeline.revisions.keys().map(u64::to_string).collect();
-            Refusal::NotFound(format!(
-                "pipeline {name} has no such revision; it has revisions {}",
-                known.join(", ")
-            ))
+            let known = known.join(", ");
+            Refusal::NotFound(match revision {
+                0 => {
+                    format!("pipeline {name} has no revision before its newest to go back to; it has {known}")
+                }
+                number => format!("pipeline {name} has no revision {number}; it has {known}"),
+            })
         })
     }
 
@@ -410,5 +413,10 @@ impl Core {
 }
 
 fn no_pipeline(name: &PipelineName) -> Refusal {
-    Refusal::NotFound(format!("there is no pipeline {name}; `pelton get pipelines -A` lists them"))
+    Refusal::NotFound(no_pipeline_text(name))
+}
+
+/// That there is no such pipeline, and how to find those that there are.
+pub(crate) fn no_pipeline_text(name: &PipelineName) -> String {
+    format!("there is no pipeline {name}; `pelton get pipelines -A` lists them")
 }

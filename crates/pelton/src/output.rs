@@ -10,6 +10,26 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) {
     print(&render(header, rows));
 }
 
+/// What was done: in words, or as a value for programs. Empty words are not printed.
+///
+/// # Errors
+/// As [`value`].
+pub fn done(format: Format, found: Value, words: impl FnOnce() -> String) -> Result<(), Failure> {
+    if matches!(format, Format::Json | Format::Yaml) {
+        return value(&found, format);
+    }
+    let words = words();
+    if !words.is_empty() {
+        print(&words);
+    }
+    Ok(())
+}
+
+/// A number of things: `1 task`, `2 tasks`.
+pub fn many(n: u64, one: &str, more: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { more })
+}
+
 /// The text of [`table`].
 pub fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();

@@ -2,7 +2,7 @@
 
 use super::{Handle, definitions::Definitions, fleet, hub::Hub, records::Turns, refused};
 use crate::{
-    core::{Applied, Outcome, Snapshot, incident, over},
+    core::{Applied, Outcome, Snapshot, incident, no_pipeline_text, over},
     store::IncidentRecord,
 };
 use pelton_proto::{
@@ -117,7 +117,7 @@ impl Admin {
 }
 
 fn found(snapshot: &Snapshot, name: &PipelineName) -> Result<v1::Pipeline, Status> {
-    snapshot.pipeline(name).cloned().ok_or_else(|| Status::not_found(format!("there is no pipeline {name}")))
+    snapshot.pipeline(name).cloned().ok_or_else(|| Status::not_found(no_pipeline_text(name)))
 }
 
 /// What applying would do.
@@ -223,7 +223,7 @@ impl Pipelines for Admin {
             .handle
             .ask(move |core, _| core.newest(&newest).map(|(_, text)| text.to_owned()))
             .await?
-            .ok_or_else(|| Status::not_found(format!("there is no pipeline {name}")))?;
+            .ok_or_else(|| Status::not_found(no_pipeline_text(&name)))?;
         let text = with_tasks(&text, r.tasks)
             .ok_or_else(|| Status::internal(format!("the definition of {name} cannot be read")))?;
         let applied = self.apply_text(&text, &format!("scale of {name}"), &name.namespace, false).await?;

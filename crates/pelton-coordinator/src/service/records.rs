@@ -198,8 +198,9 @@ impl Records for Admin {
                 ))
             })?;
             settled = reply
-                .map_err(|status| {
-                    Status::new(status.code(), format!("after {settled} dead letters: {}", status.message()))
+                .map_err(|status| match settled {
+                    0 => status,
+                    n => Status::new(status.code(), format!("after {n} dead letters: {}", status.message())),
                 })?
                 .settled;
         }

@@ -64,10 +64,16 @@ pub async fn apply(args: ApplyArgs) -> Result<(), Failure> {
 /// Send definitions to the coordinator.
 ///
 /// # Errors
-/// What the coordinator says is wrong, with every place.
+/// What the coordinator says is wrong, with every place and its line of the file.
 pub async fn submit(client: &mut Client, request: v1::ApplyRequest) -> Result<Vec<v1::Applied>, Failure> {
-    let response = client.pipelines.apply(within(request, APPLY_TIMEOUT)).await?;
-    Ok(response.into_inner().applied)
+    let (file, text) = (request.file_name.clone(), request.definition.clone());
+    match client.pipelines.apply(within(request, APPLY_TIMEOUT)).await {
+        Ok(response) => Ok(response.into_inner().applied),
+        Err(status) => {
+            let refused = Failure::from(status);
+            Err(Failure { message: pelton_config::with_lines(&file, &text, &refused.message), ..refused })
+        }
+    }
 }
 
 /// The file's name for messages, and its text.

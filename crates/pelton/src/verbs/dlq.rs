@@ -92,15 +92,9 @@ async fn settle(args: DlqSettleArgs, action: DeadLetterAction, what: &str) -> Re
     wanted.set_action(action);
     let answer = client.records.settle_dead_letters(crate::client::within(wanted, SETTLE_TIMEOUT)).await?;
     let settled = answer.into_inner().settled;
-    match args.client.output {
-        Format::Json | Format::Yaml => {
-            output::value(&serde_json::json!({ "settled": settled }), args.client.output)
-        }
-        _ => {
-            output::print(&format!("{} dead letters of {} {what}", output::count(settled), args.name));
-            Ok(())
-        }
-    }
+    output::done(args.client.output, serde_json::json!({ "settled": settled }), || {
+        format!("{} of {} {what}", output::many(settled, "dead letter", "dead letters"), args.name)
+    })
 }
 
 fn show_list(letters: &[v1::DeadLetter], format: Format) -> Result<(), Failure> {

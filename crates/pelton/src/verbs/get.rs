@@ -55,7 +55,12 @@ pub async fn get(args: GetArgs) -> Result<(), Failure> {
     if !args.watch {
         match programs {
             true => output::value(&found.values.into(), format)?,
-            false => output::table(&found.header, found.rows),
+            false => {
+                if found.rows.is_empty() {
+                    eprintln!("{}", nothing(&args));
+                }
+                output::table(&found.header, found.rows);
+            }
         }
         return Ok(());
     }
@@ -79,8 +84,27 @@ pub async fn get(args: GetArgs) -> Result<(), Failure> {
     }
 }
 
+/// What an empty table means: for people, beside what programs read.
+fn nothing(args: &GetArgs) -> String {
+    let (what, anywhere) = match args.what {
+        Resource::Pipelines => ("no pipelines", args.all_namespaces),
+        Resource::Tasks => ("no tasks", args.all_namespaces),
+        Resource::Workers => ("no workers", true),
+        Resource::Incidents => ("no incidents", args.all_namespaces),
+    };
+    match (&args.name, anywhere) {
+        (Some(name), _) => format!("{what} of {}/{name}", args.client.namespace),
+        (None, true) => what.to_owned(),
+        (None, false) => format!("{what} in namespace {}; -A shows those of all", args.client.namespace),
+    }
+}
+
 async fn list(client: &mut Client, args: &GetArgs) -> Result<Listing, Failure> {
     let wide = args.client.output == Format::Wide;
+    if let (Some(name), Resource::Tasks | Resource::Incidents) = (&args.name, args.what) {
+        // Nothing found would look as if all were well: say that there is no such pipeline.
+        client.pipelines.get(ask(pipeline(&args.client.namespace, name))).await?;
+    }
     let namespace = if args.all_namespaces { String::new() } else { args.client.namespace.clone() };
     match args.what {
         Resource::Pipelines => {

@@ -40,10 +40,11 @@ fn list(registry: &Registry, format: Format) -> Result<(), Failure> {
 fn show(registry: &Registry, name: &str, format: Format) -> Result<(), Failure> {
     let Some(factory) = registry.find_operator(name) else {
         let names: Vec<_> = registry.operators().map(|f| f.name()).collect();
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("there is no operator `{name}`; there are {}", names.join(", ")),
-        ));
+        let hint = match pelton_sdk::nearest(name, names.iter().copied()) {
+            Some(near) => format!(": did you mean `{near}`?"),
+            None => format!("; there are {}", names.join(", ")),
+        };
+        return Err(Failure::new(Exit::Usage, format!("there is no operator `{name}`{hint}")));
     };
     match format {
         Format::Json | Format::Yaml => output::value(&everything(&**factory), format),

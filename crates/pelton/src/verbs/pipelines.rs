@@ -1,12 +1,13 @@
 //! `pelton delete|pause|resume|rollback|drain`
 
 use crate::{
-    cli::{DrainArgs, NamedArgs, RollbackArgs},
+    cli::{DrainArgs, Format, NamedArgs, RollbackArgs},
     client::{Client, ask, pipeline, within},
     exit::{Exit, Failure},
     output,
 };
-use pelton_proto::v1;
+use pelton_proto::{json::pipeline as of_pipeline, v1};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// `NAME` or `pipeline NAME`, as kubectl's users type it.
@@ -23,8 +24,10 @@ pub async fn delete(args: NamedArgs) -> Result<(), Failure> {
     let name = only(&args.name, "pipeline")?;
     let mut client = Client::connect(&args.client.coordinator).await?;
     client.pipelines.delete(ask(pipeline(&args.client.namespace, name))).await?;
-    output::print(&format!("pipeline {}/{name} deleted; its topics and offsets stay", args.client.namespace));
-    Ok(())
+    let namespace = &args.client.namespace;
+    output::done(args.client.output, json!({ "namespace": namespace, "name": name, "deleted": true }), || {
+        format!("pipeline {namespace}/{name} deleted; its topics and offsets stay")
+    })
 }
 
 /// `pelton pause`
@@ -32,11 +35,9 @@ pub async fn pause(args: NamedArgs) -> Result<(), Failure> {
     let name = only(&args.name, "pipeline")?;
     let mut client = Client::connect(&args.client.coordinator).await?;
     let paused = client.pipelines.pause(ask(pipeline(&args.client.namespace, name))).await?.into_inner();
-    output::print(&format!(
-        "pipeline {}/{} paused; `pelton resume {name}` goes on",
-        paused.namespace, paused.name
-    ));
-    Ok(())
+    output::done(args.client.output, of_pipeline(&paused), || {
+        format!("pipeline {}/{} paused; `pelton resume {name}` goes on", paused.namespace, paused.name)
+    })
 }
 
 /// `pelton resume`
@@ -44,8 +45,9 @@ pub async fn resume(args: NamedArgs) -> Result<(), Failure> {
     let name = only(&args.name, "pipeline")?;
     let mut client = Client::connect(&args.client.coordinator).await?;
     let resumed = client.pipelines.resume(ask(pipeline(&args.client.namespace, name))).await?.into_inner();
-    output::print(&format!("pipeline {}/{} resumed", resumed.namespace, resumed.name));
-    Ok(())
+    output::done(args.client.output, of_pipeline(&resumed), || {
+        format!("pipeline {}/{} resumed", resumed.namespace, resumed.name)
+    })
 }
 
 /// `pelton rollback`
@@ -60,17 +62,14 @@ pub async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
         reason: args.reason.clone(),
     };
     let now = client.pipelines.rollback(within(request, super::positions::PATIENCE)).await?.into_inner();
-    output::print(&format!(
-        "pipeline {}/{} rolled back; now revision {}",
-        now.namespace, now.name, now.revision
-    ));
-    if let Some(savepoint) = &args.to_savepoint {
-        output::print(&format!(
-            "  at the offsets of savepoint {savepoint}; `pelton resume {}` goes on",
-            now.name
-        ));
-    }
-    Ok(())
+    output::done(args.client.output, of_pipeline(&now), || {
+        let at = args.to_savepoint.iter().map(|savepoint| {
+            format!("\n  at the offsets of savepoint {savepoint}; `pelton resume {}` goes on", now.name)
+        });
+        let done =
+            format!("pipeline {}/{} rolled back; now revision {}", now.namespace, now.name, now.revision);
+        at.fold(done, |all, at| all + &at)
+    })
 }
 
 /// Between two looks at a worker that is drained.
@@ -82,19 +81,24 @@ pub async fn drain(args: DrainArgs) -> Result<(), Failure> {
     let mut client = Client::connect(&args.client.coordinator).await?;
     let request = v1::DrainWorkerRequest { worker_id: worker.to_owned() };
     let tasks = client.cluster.drain_worker(ask(request)).await?.into_inner().tasks;
-    output::print(&format!("worker {worker} is draining; {tasks} tasks move to other workers"));
-    let Some(wait) = args.wait else { return Ok(()) };
+    let format = args.client.output;
+    if matches!(format, Format::Table | Format::Wide) {
+        let tasks = output::many(tasks.into(), "task moves", "tasks move");
+        output::print(&format!("worker {worker} is draining; {tasks} to other workers"));
+    }
+    let report = |left: u32| json!({ "worker": worker, "moving": tasks, "left": left });
+    let Some(wait) = args.wait else { return output::done(format, report(tasks), String::new) };
     let begun = Instant::now();
     loop {
         let workers = client.cluster.list_workers(ask(v1::ListWorkersRequest {})).await?.into_inner().workers;
         match left(&workers, worker) {
             Left::Tasks(0) => {
-                output::print(&format!("worker {worker} has no task any more"));
-                return Ok(());
+                return output::done(format, report(0), || format!("worker {worker} has no task any more"));
             }
-            Left::Nobody(tasks) => {
-                output::print(&format!("no other worker takes its {tasks} tasks; they wait for one"));
-                return Ok(());
+            Left::Nobody(left) => {
+                return output::done(format, report(left), || {
+                    format!("no other worker takes its {left} tasks; they wait for one")
+                });
             }
             Left::Tasks(tasks) if begun.elapsed() > wait => {
                 return Err(Failure::unavailable(format!(

@@ -2,7 +2,7 @@
 
 use super::text;
 use crate::{
-    cli::{Format, RolloutCommand, ScaleArgs},
+    cli::{ClientArgs, Format, RolloutCommand, ScaleArgs},
     client::{Client, ask, pipeline, within},
     exit::{Exit, Failure},
     output,
@@ -19,7 +19,7 @@ pub async fn scale(args: ScaleArgs) -> Result<(), Failure> {
     if let ([what, number], None) = (&args.name[..], args.tasks)
         && (what == "workers" || what == "worker")
     {
-        return scale_workers(number, &args.client.coordinator).await;
+        return scale_workers(number, &args.client).await;
     }
     let name = super::pipelines::only(&args.name, "pipeline")?;
     let tasks = args.tasks.ok_or_else(|| {
@@ -33,16 +33,23 @@ pub async fn scale(args: ScaleArgs) -> Result<(), Failure> {
     let request = v1::ScaleRequest { namespace, name: name.to_owned(), tasks };
     let applied = client.pipelines.scale(within(request, APPLY_TIMEOUT)).await?.into_inner().applied;
     let now = client.pipelines.get(ask(pipeline(&args.client.namespace, name))).await?.into_inner();
+    if matches!(args.client.output, Format::Json | Format::Yaml) {
+        return output::value(&super::json::pipeline(&now), args.client.output);
+    }
     for one in &applied {
         output::print(&format!(
-            "pipeline {}/{} {} (revision {}): {} tasks",
-            one.namespace, one.name, one.outcome, one.revision, now.tasks_wanted
+            "pipeline {}/{} {} (revision {}): {}",
+            one.namespace,
+            one.name,
+            one.outcome,
+            one.revision,
+            output::many(now.tasks_wanted.into(), "task", "tasks")
         ));
         one.notes.iter().for_each(|line| output::print(&format!("  {line}")));
         if now.tasks_wanted < tasks {
             output::print(&format!(
-                "  its topics have {} partitions: more tasks would have nothing to read",
-                now.tasks_wanted
+                "  its topics have {}: more tasks would have nothing to read",
+                output::many(now.tasks_wanted.into(), "partition", "partitions")
             ));
         }
     }
@@ -50,22 +57,23 @@ pub async fn scale(args: ScaleArgs) -> Result<(), Failure> {
 }
 
 /// `pelton scale workers N`
-async fn scale_workers(number: &str, coordinator: &str) -> Result<(), Failure> {
+async fn scale_workers(number: &str, args: &ClientArgs) -> Result<(), Failure> {
     let workers: u32 = number
         .parse()
         .map_err(|_| Failure::new(Exit::Usage, format!("`{number}` is no number of workers")))?;
-    let mut client = Client::connect(coordinator).await?;
+    let mut client = Client::connect(&args.coordinator).await?;
     let request = v1::ScaleWorkersRequest { workers };
     let before = client.cluster.scale_workers(ask(request)).await?.into_inner().before;
-    output::print(&format!("workers: {before} -> {workers}"));
-    Ok(())
+    output::done(args.output, json!({ "before": before, "workers": workers }), || {
+        format!("workers: {before} -> {workers}")
+    })
 }
 
 /// `pelton rollout`
 pub async fn rollout(command: RolloutCommand) -> Result<(), Failure> {
     match command {
         RolloutCommand::Status { name, timeout, client } => {
-            let wait = status(&name, &client.namespace, &client.coordinator);
+            let wait = status(&name, &client);
             match timeout {
                 None => wait.await,
                 Some(limit) => tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
@@ -89,9 +97,10 @@ enum Stand {
 }
 
 /// Wait until every task runs the newest revision.
-async fn status(name: &str, namespace: &str, coordinator: &str) -> Result<(), Failure> {
-    let mut client = Client::connect(coordinator).await?;
-    let mut changes = client.pipelines.watch(pipeline(namespace, name)).await?.into_inner();
+async fn status(name: &str, args: &ClientArgs) -> Result<(), Failure> {
+    let mut client = Client::connect(&args.coordinator).await?;
+    let mut changes = client.pipelines.watch(pipeline(&args.namespace, name)).await?.into_inner();
+    let programs = matches!(args.output, Format::Json | Format::Yaml);
     let mut last = String::new();
     while let Some(now) = changes.message().await? {
         let (text, end) = match stand(&now) {
@@ -99,11 +108,14 @@ async fn status(name: &str, namespace: &str, coordinator: &str) -> Result<(), Fa
             Stand::Done(text) => (text, Some(Ok(()))),
             Stand::Failed(text) => (String::new(), Some(Err(Failure::new(Exit::Invariant, text)))),
         };
-        if !text.is_empty() && text != last {
+        if !programs && !text.is_empty() && text != last {
             output::print(&text);
             last = text;
         }
         if let Some(end) = end {
+            if programs {
+                output::value(&super::json::pipeline(&now), args.output)?;
+            }
             return end;
         }
     }
@@ -132,7 +144,8 @@ fn stand(p: &v1::Pipeline) -> Stand {
     let ready = p.tasks.iter().filter(settled).count();
     let completed = p.phase == "completed";
     if completed || (ready == p.tasks_wanted as usize && p.phase == "running") {
-        return Stand::Done(format!("{name} revision {} rolled out: {} tasks", p.revision, p.tasks_wanted));
+        let tasks = output::many(p.tasks_wanted.into(), "task", "tasks");
+        return Stand::Done(format!("{name} revision {} rolled out: {tasks}", p.revision));
     }
     Stand::Going(format!("{name} revision {}: {ready} of {} tasks run it", p.revision, p.tasks_wanted))
 }

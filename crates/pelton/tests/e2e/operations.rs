@@ -52,7 +52,7 @@ fn dead_letters_are_listed_shown_written_back_and_discarded_and_what_is_settled_
 
     // The third goes back to where it was read, and fails there again: a fifth letter.
     let back = cluster.verb(&["dlq", "replay", "p", "0:2"]).ok();
-    assert_eq!(back.trim(), "1 dead letters of p written back to where they were read");
+    assert_eq!(back.trim(), "1 dead letter of p written back to where they were read");
     let read = until("the record at its old partition", || {
         let all = kafka.all("in");
         (all.iter().filter(|r| r.value == values[2].as_bytes()).count() == 2).then_some(all)
@@ -102,9 +102,9 @@ fn a_pipeline_is_scaled_its_revisions_are_listed_and_a_rollout_is_followed_and_u
     let cluster = Cluster::start(1);
     let definition = with_dead_letters(&cluster);
     let scaled = cluster.verb(&["scale", "p", "--tasks", "1"]).ok();
-    assert!(scaled.contains("(revision 2): 1 tasks") && scaled.contains("from 2 tasks to 1"), "{scaled}");
+    assert!(scaled.contains("(revision 2): 1 task\n") && scaled.contains("from 2 tasks to 1"), "{scaled}");
     let rolled = cluster.verb(&["rollout", "status", "p", "--timeout", "60s"]).ok();
-    assert!(rolled.ends_with("pipeline default/p revision 2 rolled out: 1 tasks\n"), "{rolled}");
+    assert!(rolled.ends_with("pipeline default/p revision 2 rolled out: 1 task\n"), "{rolled}");
     let more = cluster.verb(&["scale", "pipeline", "p", "--tasks", "50"]).ok();
     assert!(more.contains("its topics have 2 partitions"), "{more}");
     let history = cluster.verb(&["rollout", "history", "p"]).ok();
@@ -124,6 +124,44 @@ fn a_pipeline_is_scaled_its_revisions_are_listed_and_a_rollout_is_followed_and_u
     let dry = cluster.verb(&["apply", "--dry-run", &file.display().to_string()]).ok();
     assert!(dry.contains("(dry run)"), "{dry}");
     assert_eq!(cluster.until("p", "as before", |p| p["phase"] == "running")["revision"], 4);
+
+    std::fs::write(&file, definition.replace(".id >= 0", ".id >= ")).unwrap();
+    for verb in ["apply", "diff"] {
+        let name = file.display().to_string();
+        let refused = cluster.verb(&[verb, &name]);
+        // The line, a mark under the place, and what to do, as `validate` shows them.
+        refused.refused(
+            78,
+            &[&name, " |   operators: [{ name: keep,", "^\n  hint: a value is expected behind `>=`"],
+        );
+    }
+    programs_are_told_too(&cluster);
+}
+
+/// What was done as JSON, and what is not there.
+fn programs_are_told_too(cluster: &Cluster) {
+    let done = |words: &[&str]| json(&cluster.verb(&[words, &["-o", "json"]].concat()).ok());
+    assert_eq!(done(&["scale", "p", "--tasks", "1"])["revision"], 5);
+    assert_eq!(done(&["rollout", "status", "p"])["phase"], "running");
+    assert_eq!(done(&["rollout", "undo", "p"])["revision"], 6);
+    assert_eq!(done(&["pause", "p"])["name"], "p");
+    assert_eq!(done(&["resume", "p"])["revision"], 6);
+    assert_eq!(done(&["drain", "w0"])["worker"], "w0");
+    cluster
+        .verb(&["rollout", "undo", "p", "--to-revision", "77"])
+        .refused(1, &["has no revision 77; it has 1, 2"]);
+    for words in [
+        &["get", "tasks", "nobody"][..],
+        &["get", "incidents", "nobody"],
+        &["describe", "pipeline", "nobody"],
+    ] {
+        cluster
+            .verb(words)
+            .refused(1, &["there is no pipeline default/nobody; `pelton get pipelines -A` lists them"]);
+    }
+    assert_eq!(done(&["delete", "p"])["deleted"], true);
+    let empty = cluster.verb(&["get", "pipelines", "-n", "empty"]);
+    assert!(empty.err.contains("no pipelines in namespace empty"), "{empty:?}");
 }
 
 #[test]
@@ -218,12 +256,26 @@ fn completion_and_manual_pages_name_every_command() {
 
 #[test]
 fn without_a_coordinator_every_verb_says_what_to_do() {
-    let verbs: [&[&str]; 8] = [
+    let file = crate::support::digits().join("pipeline.yaml").display().to_string();
+    let verbs: [&[&str]; 21] = [
+        &["apply", &file],
+        &["apply", "--dry-run", &file],
+        &["diff", &file],
         &["get", "pipelines"],
+        &["get", "pipelines", "--watch"],
+        &["describe", "pipeline", "p"],
+        &["delete", "p"],
+        &["pause", "p"],
+        &["resume", "p"],
+        &["rollback", "p"],
+        &["savepoint", "list", "p"],
+        &["task", "skip-to", "p", "in/0=1", "--reason", "x"],
+        &["drain", "w0"],
         &["logs", "p"],
         &["top"],
         &["scale", "p", "--tasks", "1"],
         &["rollout", "status", "p"],
+        &["rollout", "history", "p"],
         &["dlq", "list", "p"],
         &["dlq", "discard", "p", "--all"],
         &["tap", "p"],
