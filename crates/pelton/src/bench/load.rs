@@ -18,6 +18,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 /// Client queues of each end, bytes.
 const QUEUE_BYTES: usize = 64 << 20;
@@ -50,6 +51,8 @@ pub(super) struct Load {
     pub size: usize,
     pub compression: String,
     pub progress: ProgressBar,
+    /// True: whoever asked wants no more of it.
+    pub stop: watch::Receiver<bool>,
 }
 
 impl Ends {
@@ -92,8 +95,8 @@ fn task() -> TaskId {
 }
 
 impl Load {
-    /// All parts.
-    pub fn run(&self) -> Result<Figures, EndError> {
+    /// All parts; nothing when it was stopped.
+    pub fn run(&self) -> Result<Option<Figures>, EndError> {
         let (_, ends) = self.ends.source()?;
         self.progress.set_message("writing");
         let produced = self.write()?;
@@ -103,7 +106,11 @@ impl Load {
         self.progress.set_position(2 * self.duration.as_millis() as u64);
         let latency = self.latency()?;
         self.progress.finish_and_clear();
-        Ok(Figures { produced, fetched, latency })
+        Ok((!self.is_stopped()).then_some(Figures { produced, fetched, latency }))
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
     }
 
     /// Write as fast as the queue takes it.
@@ -112,7 +119,7 @@ impl Load {
         let start = Instant::now();
         let mut records = 0u64;
         let mut filler = Filler::new(self.size);
-        while start.elapsed() < self.duration {
+        while start.elapsed() < self.duration && !self.is_stopped() {
             let mut batch =
                 Batch::with_capacity(Partition::new("bench", 0), BATCH, BATCH * (self.size + STAMP));
             for _ in 0..BATCH {
@@ -134,7 +141,7 @@ impl Load {
         let (mut seen, mut bytes) = (0, 0);
         let mut patience = Patience::new();
         let span = self.duration.as_millis() as u64;
-        while seen < records {
+        while seen < records && !self.is_stopped() {
             match source.poll(BUDGET) {
                 Ok(Polled::Batch(batch)) => {
                     seen += batch.len() as u64;
@@ -180,7 +187,7 @@ impl Load {
         let mut filler = Filler::new(self.size);
         let due = |n: u64| Duration::from_secs_f64(n as f64 / f64::from(self.rate));
         let mut next = 0;
-        while next < total {
+        while next < total && !self.is_stopped() {
             if let Some(wait) = (origin + due(next)).checked_duration_since(Instant::now()) {
                 thread::sleep(wait);
             }
@@ -206,7 +213,7 @@ impl Load {
         let mut seen = 0;
         let mut patience = Patience::new();
         let span = self.duration.as_millis() as u64;
-        while seen < total && !gone.load(Ordering::Acquire) {
+        while seen < total && !self.is_stopped() && !gone.load(Ordering::Acquire) {
             match source.poll(BUDGET) {
                 Ok(Polled::Batch(batch)) => {
                     let now = origin.elapsed().as_micros() as u64;
@@ -320,5 +327,38 @@ impl Patience {
         }
         thread::park_timeout(NAP);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::queue::Queue;
+
+    fn load(queue: Queue, stop: bool) -> Load {
+        Load {
+            ends: Ends { factory: Arc::new(queue), topic: "bench".into(), partitions: 1 },
+            duration: Duration::from_millis(500),
+            rate: 1_000,
+            size: 32,
+            compression: "none".into(),
+            progress: ProgressBar::hidden(),
+            stop: watch::channel(stop).1,
+        }
+    }
+
+    #[test]
+    fn records_that_were_due_during_a_stall_count_with_the_time_they_waited() {
+        let stall = Duration::from_millis(300);
+        let figures = load(Queue::new(20, stall), false).run().unwrap().unwrap();
+        assert_eq!(figures.latency.len(), 500);
+        // Those of its first 200 ms waited for 100 ms and more. One that counts from sending sees a few of them.
+        let late = figures.latency.count_between(99_000, u64::MAX);
+        assert!(late >= 150, "{late} records waited");
+    }
+
+    #[test]
+    fn a_measurement_that_is_stopped_gives_no_figures() {
+        assert!(load(Queue::new(usize::MAX, Duration::ZERO), true).run().unwrap().is_none());
     }
 }

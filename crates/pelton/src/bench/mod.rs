@@ -5,19 +5,24 @@
 //! up behind the stall count with the time they waited.
 
 mod load;
+#[cfg(test)]
+mod queue;
 
 use crate::{
     cli::{BenchArgs, Format},
     components,
     exit::{Exit, Failure},
-    output,
+    output, signals,
 };
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use load::{Ends, Load};
-use pelton_sdk::{Connection, EndError, ErrorKind, connection::DEFAULT_CONNECTION};
+use pelton_sdk::{
+    Connection, ConnectorFactory, EndError, ErrorKind, TopicCatalog, connection::DEFAULT_CONNECTION,
+};
 use serde_json::{Value, json};
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// `pelton bench`
 pub async fn bench(args: BenchArgs) -> Result<(), Failure> {
@@ -38,29 +43,43 @@ pub async fn bench(args: BenchArgs) -> Result<(), Failure> {
         Some(topic) => (topic.clone(), false),
         None => (format!("pelton-bench-{}", uuid::Uuid::new_v4().simple()), true),
     };
+    let stop = signals::shutdown()?;
     if made {
         catalog.create(&topic, args.partitions).await.map_err(refused)?;
     }
-    let partitions = catalog.partitions(&topic).await.map_err(refused)?.ok_or_else(|| {
+    let measured = measure(&args, &target, factory, &*catalog, &topic, stop).await;
+    // However it ended: a measurement that was interrupted leaves no topic either.
+    if made && let Err(e) = catalog.delete(&topic).await {
+        eprintln!("warning: topic {topic} is left behind: {e}");
+    }
+    report(&args, &measured?.ok_or_else(|| Failure::unexpected("interrupted; nothing was measured"))?)
+}
+
+async fn measure(
+    args: &BenchArgs,
+    target: &Target,
+    factory: Arc<dyn ConnectorFactory>,
+    catalog: &dyn TopicCatalog,
+    topic: &str,
+    stop: watch::Receiver<bool>,
+) -> Result<Option<Figures>, Failure> {
+    let partitions = catalog.partitions(topic).await.map_err(refused)?.ok_or_else(|| {
         Failure::bad(format!(
             "there is no topic {topic} at {}; create it, or name none and one is made for the time of the measurement",
             target.brokers
         ))
     })?;
     let load = Load {
-        ends: Ends { factory, topic: topic.clone(), partitions },
+        ends: Ends { factory, topic: topic.to_owned(), partitions },
         duration: args.duration,
         rate: args.rate,
         size: args.size as usize,
         compression: args.compression.clone(),
         progress: bar(args.duration),
+        stop,
     };
     let measured = tokio::task::spawn_blocking(move || load.run()).await;
-    if made && let Err(e) = catalog.delete(&topic).await {
-        eprintln!("warning: topic {topic} is left behind: {e}");
-    }
-    let figures = measured.map_err(|e| Failure::unexpected(e.to_string()))?.map_err(refused)?;
-    report(&args, &figures)
+    measured.map_err(|e| Failure::unexpected(e.to_string()))?.map_err(refused)
 }
 
 /// A queue's address.
