@@ -1,6 +1,6 @@
 //! The examples, run whole, with results worked out from their input by other means.
 
-use crate::support::{Child, Said, cluster, kafka::Kafka, kafka::Read, net, pelton};
+use crate::support::{Child, Said, cluster, kafka::Kafka, kafka::Read, net, pelton, said, until};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +33,42 @@ fn sorted(reads: &[Read], by: &str) -> Vec<Value> {
     let mut all: Vec<Value> = reads.iter().map(Read::json).collect();
     all.sort_by_key(|v| v[by].as_u64());
     all
+}
+
+/// Orders that each of two workers handled for the stock service, once two of its four tasks run on each. What a task
+/// counted before it moved is gone.
+fn by_worker(coordinator: &str) -> Option<[u64; 2]> {
+    let tasks = said(["get", "tasks", "stock-service", "-o", "json", "--coordinator", coordinator]);
+    let tasks: Vec<Value> = serde_json::from_str(&tasks.out).ok()?;
+    let mut handled: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for task in tasks.iter().filter(|task| task["state"] == "running") {
+        handled.entry(task["worker"].as_str()?).or_default().push(task["account"]["recordsIn"].as_u64()?);
+    }
+    match handled.values().map(Vec::as_slice).collect::<Vec<_>>().as_slice() {
+        [[a, b], [c, d]] => Some([a + b, c + d]),
+        _ => None,
+    }
+}
+
+#[test]
+fn two_workers_share_the_orders_of_the_shop() {
+    let file = examples().join("orders/shop.yaml").display().to_string();
+    let (grpc, queue) = (net::free_address(), net::free_address());
+    let dev = pelton(["dev", &file, "--coordinator-grpc", &grpc, "--broker-listen", &queue]);
+    let dev = Child::start(dev);
+    let coordinator = format!("http://{grpc}");
+    let before = until("two workers with two tasks each", || by_worker(&coordinator));
+    // Customers enough that every partition gets orders.
+    let order =
+        r#"{"order":1,"customer":"c","quantity":1,"unitPriceCents":5,"shipping":"express","country":"de"}"#;
+    Kafka::at(&queue).put("shop.orders", (0..200).map(|n| (format!("customer {n}"), order)));
+    until("each worker to handle some of them", || {
+        let now = by_worker(&coordinator)?;
+        let more = [now[0].saturating_sub(before[0]), now[1].saturating_sub(before[1])];
+        (more[0] > 0 && more[1] > 0 && more[0] + more[1] >= 200).then_some(())
+    });
+    dev.terminate();
+    assert!(dev.said().ok().contains("default/stock-service: "));
 }
 
 #[test]

@@ -124,6 +124,42 @@ fn reports_for_machines_are_well_formed() {
     assert!(failures[0].text().unwrap().contains(".eur: expected 1801"), "{xml}");
 }
 
+/// Time passes where a test says so, and nowhere else: hours in milliseconds.
+#[test]
+fn time_is_virtual() {
+    let file = r#"apiVersion: pelton.dev/v1
+kind: Pipeline
+metadata: { name: slow }
+spec:
+  sources: { in: { file: { path: in.jsonl } } }
+  operators:
+    - { name: once, dedupe: { key: .id, within: 10h } }
+    - { name: gently, throttle: { records: 1, per: 1h, burst: 1 } }
+    - { name: pairs, batch: { records: 2, within: 3h, format: lines } }
+  sinks: { out: { stdout: {} } }
+  tests:
+    - name: hours pass
+      steps:
+        - send: { in: [ { id: 1 }, { id: 1 }, { id: 2 }, { id: 3 } ] }
+        - advance: 90m
+        - advance: 5h
+        - send: { in: [ { id: 2 } ] }
+        - advance: 6h
+        - send: { in: [ { id: 2 } ] }
+        - advance: 4h
+      expect: { out: [ "{\"id\":1}\n{\"id\":2}", '{"id":3}', '{"id":2}' ] }
+      filtered: { once: 2 }
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("pipeline.yaml"), file).unwrap();
+    let out = pelton(folder.path(), &["test"]);
+    assert!(out.status.success(), "{}{}", text(&out.stdout), text(&out.stderr));
+    // Without the six hours the third 2 is still remembered.
+    fs::write(folder.path().join("pipeline.yaml"), file.replace("advance: 6h", "advance: 1h")).unwrap();
+    let out = pelton(folder.path(), &["test"]);
+    assert!(text(&out.stdout).contains("filtered by `once`: expected 2, found 3"), "{}", text(&out.stdout));
+}
+
 #[test]
 fn the_examples_pass_their_own_tests() {
     for example in ["examples/orders", "examples/digits"] {
