@@ -169,6 +169,8 @@ impl ConsumerContext for Assignments {
 pub fn stay(broker: &ClientConfig, told: &Told) -> u64 {
     let mut config = broker.clone();
     config.set("group.id", "stays").set("session.timeout.ms", "300000").set("heartbeat.interval.ms", "100");
+    // Else it commits what it has read as well.
+    config.set("enable.auto.commit", "false");
     let consumer: BaseConsumer<Assignments> = config.create_with_context(Assignments::default()).unwrap();
     consumer.subscribe(&["plain"]).unwrap();
     let begun = Instant::now();
