@@ -19,12 +19,16 @@ use std::{
 /// How long the question for a group's offsets may take: the most the library allows. It must not run out: of a request
 /// to a group's coordinator that timed out, librdkafka 2.12.1 keeps the search for the coordinator going, and once that
 /// ends it uses the freed request and aborts the process (`rd_kafka_coord_req_fail` after the `__DESTROY` of
-/// `rd_kafka_admin_coord_request`). So one question stays open across reads, and only the reads run out of patience.
+/// `rd_kafka_admin_coord_request`). So questions stay open across reads, and only the reads run out of patience.
 const OPEN_WITHIN_MS: i32 = 3_600_000;
-/// While that question waits for its answer, another one goes out this often. A search for the coordinator that finds no
-/// broker connected waits for the next one that is, and librdkafka 2.12.1 need not connect to any of its own accord: after
-/// a broker that stood still for ten seconds the answer took until somebody else had a question.
+/// While a question waits for its answer, another one goes out this often. A search for the coordinator that finds no
+/// broker connected waits for the next one that is, and librdkafka need not connect to any of its own accord.
 const STIR: Duration = Duration::from_secs(1);
+/// A question that is not answered in this time although brokers are there is asked anew, the next time after twice as
+/// long. A search whose request to find the coordinator failed, by a time-out say, goes on with the next broker that
+/// comes or goes (`rd_kafka_coord_req_handle_FindCoordinator`: "rely on state broadcast"), which may be never. The
+/// old question stays open until then, and nobody wants its answer.
+const ASK_ANEW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// A new cluster answers "no coordinator yet" for the first seconds: asked again quietly for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before asking again.
@@ -38,9 +42,16 @@ pub(crate) struct KafkaOffsets {
     read: Option<Read>,
     commit: Option<Commit>,
     /// The question for the group's offsets that is not answered yet.
-    asked: Option<(Vec<Partition>, u64)>,
+    asked: Option<Asked>,
     /// The last episode of unreachable brokers that was reported.
     reported: u64,
+}
+
+struct Asked {
+    of: Vec<Partition>,
+    number: u64,
+    /// It is asked anew then, and the next time this much later.
+    anew: (Instant, Duration),
 }
 
 struct Read {
@@ -80,17 +91,40 @@ impl KafkaOffsets {
 
     fn ask_committed(&mut self, partitions: &[Partition]) -> ReadStep {
         let mut state = self.consumer.served();
-        if let Some((of, number)) = self.asked.take() {
+        if let Some(asked) = self.asked.take() {
             // An answer that came meanwhile may be old; a question that is still open is as good as a new one.
-            if state.requests.take(number).is_none() && of == partitions {
-                self.asked = Some((of, number));
+            if state.requests.take(asked.number).is_none() && asked.of == partitions {
+                let number = asked.number;
+                self.asked = Some(asked);
                 return ReadStep::Committed(number);
             }
-            state.requests.forget(number);
+            state.requests.forget(asked.number);
         }
         let number = state.requests.committed(&self.consumer.group, partitions, OPEN_WITHIN_MS);
-        self.asked = Some((partitions.to_vec(), number));
+        let anew = (Instant::now() + ASK_ANEW.0, ASK_ANEW.0 * 2);
+        self.asked = Some(Asked { of: partitions.to_vec(), number, anew });
         ReadStep::Committed(number)
+    }
+
+    /// Have a search for the coordinator go on that waits for something that does not happen.
+    fn stir(&mut self, read: &mut Read) {
+        let now = Instant::now();
+        if now.duration_since(read.stirred) < STIR {
+            return;
+        }
+        read.stirred = now;
+        self.alarm.wake_after(STIR, &self.consumer.wake);
+        let any = &read.partitions[..read.partitions.len().min(1)];
+        let mut state = self.consumer.served();
+        let number = state.requests.log_ends(any, LogEnd::Earliest);
+        state.requests.forget(number);
+        let Some(asked) = self.asked.as_mut().filter(|asked| asked.anew.0 <= now) else { return };
+        if state.reach.down().is_none() {
+            state.requests.forget(asked.number);
+            asked.number = state.requests.committed(&self.consumer.group, &asked.of, OPEN_WITHIN_MS);
+            asked.anew = (now + asked.anew.1, (asked.anew.1 * 2).min(ASK_ANEW.1));
+            read.step = ReadStep::Committed(asked.number);
+        }
     }
 
     fn send(&self, positions: &[(Partition, Offset)], metadata: &str) -> CommitStep {
@@ -104,19 +138,6 @@ impl KafkaOffsets {
     /// That no broker lets us in, once for each time.
     fn refused(&mut self) -> Option<EndError> {
         self.consumer.served().reach.refused(&self.consumer.bootstrap, &mut self.reported)
-    }
-
-    /// Have the client connect to a broker if it is not, by a question whose answer nobody wants.
-    fn stir(&self, read: &mut Read) {
-        if read.stirred.elapsed() < STIR {
-            return;
-        }
-        read.stirred = Instant::now();
-        self.alarm.wake_after(STIR, &self.consumer.wake);
-        let any = &read.partitions[..read.partitions.len().min(1)];
-        let mut state = self.consumer.served();
-        let number = state.requests.log_ends(any, LogEnd::Earliest);
-        state.requests.forget(number);
     }
 
     fn again(&self) -> Instant {
