@@ -75,6 +75,19 @@ fn w3_a_worker_killed_before_it_heard_that_its_transaction_is_committed_is_follo
 }
 
 #[test]
+fn a_question_for_offsets_whose_answer_is_lost_is_asked_again() {
+    in_each_shape(|mut scene, shape| {
+        let worker = scene.worker();
+        let pipeline = scene.pipeline(shape, 2);
+        let ticket = scene.proxies[worker].arm(Rule::next(ApiKey::OFFSET_FETCH, Fault::DropAnswer));
+        scene.apply(&pipeline);
+        scene.until_answered(worker, ticket);
+        scene.put(&pipeline, 0..40);
+        scene.each_once(&pipeline, 40);
+    });
+}
+
+#[test]
 fn w4_offsets_that_arrive_again_in_the_next_transaction_do_no_harm() {
     in_each_shape(|mut scene, shape| {
         let worker = scene.worker();
