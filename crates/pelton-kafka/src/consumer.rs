@@ -38,6 +38,8 @@ pub(crate) struct ConsumerState {
     main: Queue,
     pub requests: Requests,
     pub reach: Reachability,
+    /// That the broker keeps the group from us, told once when its coordinator was looked for.
+    pub refusal: Option<Failure>,
     asker: Asker,
     assigned: HashSet<Partition>,
     ends: HashMap<Partition, Offset>,
@@ -111,6 +113,7 @@ impl SharedConsumer {
             main: Queue::main(&client, ClientKind::Consumer, wake),
             requests: Requests::new(&client, wake),
             reach: Reachability::default(),
+            refusal: None,
             asker: Asker::new(bootstrap, counts),
             assigned: HashSet::new(),
             ends: HashMap::new(),
@@ -246,6 +249,9 @@ impl ConsumerState {
 
     fn trouble(&mut self, failure: Failure) {
         let failure = self.client.explain(failure);
+        if failure.code == errors::code::GROUP_AUTHORIZATION {
+            self.refusal = Some(failure.clone());
+        }
         if !is_unreachable(failure.code) {
             tracing::debug!(brokers = self.bootstrap, "{}", failure.text);
         }

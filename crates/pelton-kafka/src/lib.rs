@@ -17,7 +17,6 @@ mod connector;
 mod consumer;
 mod counts;
 mod diagnose;
-mod ends;
 mod errors;
 mod link;
 mod login;
@@ -34,6 +33,7 @@ mod sink;
 mod source;
 mod token;
 mod transaction;
+mod waiting;
 
 pub use connector::KafkaFactory;
 pub use options::{Compression, SinkOptions, SourceOptions, Start, brokers_fault, topic_fault};

@@ -16,19 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the question for a group's offsets may take: the most the library allows. It must not run out: of a request
-/// to a group's coordinator that timed out, librdkafka 2.12.1 keeps the search for the coordinator going, and once that
-/// ends it uses the freed request and aborts the process (`rd_kafka_coord_req_fail` after the `__DESTROY` of
-/// `rd_kafka_admin_coord_request`). So questions stay open across reads, and only the reads run out of patience.
-const OPEN_WITHIN_MS: i32 = 3_600_000;
-/// While a question waits for its answer, another one goes out this often. A search for the coordinator that finds no
-/// broker connected waits for the next one that is, and librdkafka need not connect to any of its own accord.
-const STIR: Duration = Duration::from_secs(1);
-/// A question that is not answered in this time although brokers are there is asked anew, the next time after twice as
-/// long. A search whose request to find the coordinator failed, by a time-out say, goes on with the next broker that
-/// comes or goes (`rd_kafka_coord_req_handle_FindCoordinator`: "rely on state broadcast"), which may be never. The
-/// old question stays open until then, and nobody wants its answer.
-const ASK_ANEW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// A new cluster answers "no coordinator yet" for the first seconds: asked again quietly for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before asking again.
@@ -41,24 +28,15 @@ pub(crate) struct KafkaOffsets {
     start: Start,
     read: Option<Read>,
     commit: Option<Commit>,
-    /// The question for the group's offsets that is not answered yet.
-    asked: Option<Asked>,
+    /// The last question for the group's offsets.
+    asked: Option<u64>,
     /// The last episode of unreachable brokers that was reported.
     reported: u64,
-}
-
-struct Asked {
-    of: Vec<Partition>,
-    number: u64,
-    /// It is asked anew then, and the next time this much later.
-    anew: (Instant, Duration),
 }
 
 struct Read {
     partitions: Vec<Partition>,
     since: Instant,
-    /// When it was last made sure that the client connects.
-    stirred: Instant,
     step: ReadStep,
 }
 
@@ -91,40 +69,13 @@ impl KafkaOffsets {
 
     fn ask_committed(&mut self, partitions: &[Partition]) -> ReadStep {
         let mut state = self.consumer.served();
-        if let Some(asked) = self.asked.take() {
-            // An answer that came meanwhile may be old; a question that is still open is as good as a new one.
-            if state.requests.take(asked.number).is_none() && asked.of == partitions {
-                let number = asked.number;
-                self.asked = Some(asked);
-                return ReadStep::Committed(number);
-            }
-            state.requests.forget(asked.number);
+        if let Some(number) = self.asked.take() {
+            // Its answer may be old by now.
+            state.requests.forget(number);
         }
-        let number = state.requests.committed(&self.consumer.group, partitions, OPEN_WITHIN_MS);
-        let anew = (Instant::now() + ASK_ANEW.0, ASK_ANEW.0 * 2);
-        self.asked = Some(Asked { of: partitions.to_vec(), number, anew });
+        let number = state.requests.committed(partitions);
+        self.asked = Some(number);
         ReadStep::Committed(number)
-    }
-
-    /// Have a search for the coordinator go on that waits for something that does not happen.
-    fn stir(&mut self, read: &mut Read) {
-        let now = Instant::now();
-        if now.duration_since(read.stirred) < STIR {
-            return;
-        }
-        read.stirred = now;
-        self.alarm.wake_after(STIR, &self.consumer.wake);
-        let any = &read.partitions[..read.partitions.len().min(1)];
-        let mut state = self.consumer.served();
-        let number = state.requests.log_ends(any, LogEnd::Earliest);
-        state.requests.forget(number);
-        let Some(asked) = self.asked.as_mut().filter(|asked| asked.anew.0 <= now) else { return };
-        if state.reach.down().is_none() {
-            state.requests.forget(asked.number);
-            asked.number = state.requests.committed(&self.consumer.group, &asked.of, OPEN_WITHIN_MS);
-            asked.anew = (now + asked.anew.1, (asked.anew.1 * 2).min(ASK_ANEW.1));
-            read.step = ReadStep::Committed(asked.number);
-        }
     }
 
     fn send(&self, positions: &[(Partition, Offset)], metadata: &str) -> CommitStep {
@@ -153,7 +104,6 @@ impl KafkaOffsets {
                 ReadStep::Again(_) => read.step = self.ask_committed(&read.partitions),
                 ReadStep::Committed(number) => {
                     let Some(answer) = self.consumer.served().requests.take(*number) else {
-                        self.stir(read);
                         let down = self.refused();
                         if read.since.elapsed() < PATIENCE && down.is_none() {
                             return Poll::Pending;
@@ -169,12 +119,19 @@ impl KafkaOffsets {
                         return Poll::Pending;
                     };
                     self.asked = None;
-                    match whole(answer) {
+                    let answer = whole(answer);
+                    if answer.is_ok() {
+                        self.consumer.served().refusal = None;
+                    }
+                    match answer {
                         Ok(all) if all.iter().all(|e| e.offset >= 0) => {
                             return Poll::Ready(self.finish(read, all, &[]));
                         }
                         Ok(all) => read.step = self.ask_starts(all),
-                        Err(failure) => self.read_failed(read, &failure)?,
+                        Err(failure) => {
+                            let refusal = self.consumer.served().refusal.clone();
+                            self.read_failed(read, &refusal.unwrap_or(failure))?;
+                        }
                     }
                 }
                 ReadStep::Starts { committed, number } => {
@@ -274,10 +231,8 @@ fn committed_of(
 impl Offsets for KafkaOffsets {
     fn start_read(&mut self, partitions: &[Partition]) {
         let step = self.ask_committed(partitions);
-        self.alarm.wake_after(STIR, &self.consumer.wake);
         self.alarm.wake_after(PATIENCE, &self.consumer.wake);
-        let now = Instant::now();
-        self.read = Some(Read { partitions: partitions.to_vec(), since: now, stirred: now, step });
+        self.read = Some(Read { partitions: partitions.to_vec(), since: Instant::now(), step });
     }
 
     fn poll_read(&mut self) -> Poll<Result<Vec<Committed>, EndError>> {

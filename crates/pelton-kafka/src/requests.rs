@@ -3,8 +3,8 @@
 //! Each request carries a number; [`Requests::collect`] files the answers by it and whoever asked takes them out.
 
 use crate::{
-    ends::Ends,
     native::{Client, Event, Failure, Queue, c_text, text},
+    waiting::{Waiting, What},
 };
 use pelton_sdk::Wake;
 use pelton_types::{Offset, Partition};
@@ -147,7 +147,8 @@ pub(crate) enum Answer {
 pub(crate) struct Requests {
     client: Arc<Client>,
     queue: Queue,
-    ends: Ends,
+    ends: Waiting,
+    offsets: Waiting,
     last: u64,
     open: HashSet<u64>,
     answered: HashMap<u64, Answer>,
@@ -160,7 +161,8 @@ impl Requests {
         let queue = Queue::new(client, wake);
         Self {
             client: client.clone(),
-            ends: Ends::new(client, queue.signal()),
+            ends: Waiting::new(client, queue.signal()),
+            offsets: Waiting::new(client, queue.signal()),
             queue,
             last: 0,
             open: HashSet::new(),
@@ -181,13 +183,13 @@ impl Requests {
             while let Some(event) = self.queue.next_event(0) {
                 self.file(&event);
             }
-            for (number, answer) in self.ends.answers() {
+            for (number, answer) in self.ends.answers().into_iter().chain(self.offsets.answers()) {
                 self.keep(number, answer);
             }
         }
     }
 
-    /// Wait for something to arrive, and file it; not for ends. For threads that may wait.
+    /// Wait for something to arrive, and file it; not for ends and committed offsets. For threads that may wait.
     pub(crate) fn wait(&mut self, timeout_ms: i32) {
         if let Some(event) = self.queue.next_event(timeout_ms) {
             self.file(&event);
@@ -236,33 +238,17 @@ impl Requests {
         Ok(number)
     }
 
-    /// Ask for the offsets committed under a group, not counting those of unfinished transactions.
-    pub(crate) fn committed(&mut self, group: &str, partitions: &[Partition], timeout_ms: i32) -> u64 {
+    /// Ask for the offsets committed under the client's group, not counting those of unfinished transactions.
+    pub(crate) fn committed(&mut self, partitions: &[Partition]) -> u64 {
         let number = self.number();
-        let list = PartitionList::new(partitions.iter().map(|p| (p, NO_OFFSET)), None);
-        let group = c_text(group);
-        let options =
-            Options::new(&self.client, Admin::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, number, timeout_ms);
-        // SAFETY: all arguments live through the call, which copies them.
-        unsafe {
-            ignore_error(sys::rd_kafka_AdminOptions_set_require_stable_offsets(options.raw, 1));
-            let mut request = sys::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), list.raw());
-            sys::rd_kafka_ListConsumerGroupOffsets(
-                self.client.raw(),
-                &mut request,
-                1,
-                options.raw,
-                self.queue.raw(),
-            );
-            sys::rd_kafka_ListConsumerGroupOffsets_destroy(request);
-        }
+        self.offsets.ask(number, partitions, What::Committed);
         number
     }
 
     /// Ask where partitions begin or end, as a reader of committed records sees it.
     pub(crate) fn log_ends(&mut self, partitions: &[Partition], end: LogEnd) -> u64 {
         let number = self.number();
-        self.ends.ask(number, partitions, end);
+        self.ends.ask(number, partitions, What::End(end));
         number
     }
 
@@ -382,15 +368,6 @@ impl Drop for Options {
     }
 }
 
-/// # Safety
-/// `error` is null or owned by the caller.
-unsafe fn ignore_error(error: *mut sys::rd_kafka_error_t) {
-    if !error.is_null() {
-        // SAFETY: the caller's promise.
-        unsafe { sys::rd_kafka_error_destroy(error) }
-    }
-}
-
 impl Answer {
     fn reached_broker(&self) -> bool {
         matches!(
@@ -410,9 +387,6 @@ fn decode(event: &Event) -> Option<Answer> {
     match event.kind() {
         sys::RD_KAFKA_EVENT_OFFSET_COMMIT => {
             Some(Answer::Partitions(failure.map_or_else(|| Ok(commit_answers(event)), Err)))
-        }
-        sys::RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT => {
-            Some(Answer::Partitions(failure.map_or_else(|| committed_answers(event), Err)))
         }
         sys::RD_KAFKA_EVENT_DESCRIBETOPICS_RESULT => {
             Some(Answer::Topics(failure.map_or_else(|| Ok(topic_answers(event)), Err)))
@@ -483,24 +457,6 @@ fn member_answers(event: &Event) -> Result<Vec<String>, Failure> {
 fn commit_answers(event: &Event) -> Vec<PartitionAnswer> {
     // SAFETY: the list belongs to the live event.
     unsafe { answers(sys::rd_kafka_event_topic_partition_list(event.raw())) }
-}
-
-fn committed_answers(event: &Event) -> Result<Vec<PartitionAnswer>, Failure> {
-    let mut all = Vec::new();
-    // SAFETY: results belong to the live event; `count` says how many there are.
-    unsafe {
-        let result = sys::rd_kafka_event_ListConsumerGroupOffsets_result(event.raw());
-        let mut count = 0;
-        let groups = sys::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &mut count);
-        for i in 0..count {
-            let group = *groups.add(i);
-            if let Some(failure) = failure_of(sys::rd_kafka_group_result_error(group)) {
-                return Err(failure);
-            }
-            all.extend(answers(sys::rd_kafka_group_result_partitions(group)));
-        }
-    }
-    Ok(all)
 }
 
 fn topic_answers(event: &Event) -> Vec<TopicAnswer> {

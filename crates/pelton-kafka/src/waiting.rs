@@ -1,15 +1,20 @@
-//! Where partitions begin and end, asked by a thread that waits for the answer.
+//! Questions about partitions that a thread asks and waits for: where they begin and end, and what is committed for them.
 //!
-//! The library's question that need not be waited for kills the process now and then: while `rd_kafka_ListOffsets` of
-//! librdkafka 2.12.1 does not know all leaders, it makes its request known to the main thread and goes on with it, and
-//! the main thread, told of the leaders meanwhile, has answered and freed it (`eonce` in
-//! `rd_kafka_topic_partition_list_query_leaders_async_worker`). Learning leaders and asking for ends at the same time is
-//! what every start of a task does.
+//! The library's questions that need not be waited for go wrong now and then.
+//!
+//! - While `rd_kafka_ListOffsets` of librdkafka 2.12.1 does not know all leaders, it makes its request known to the main
+//!   thread and goes on with it, and the main thread, told of the leaders meanwhile, has answered and freed it (`eonce` in
+//!   `rd_kafka_topic_partition_list_query_leaders_async_worker`): the process dies. Learning leaders and asking for ends
+//!   at the same time is what every start of a task does.
+//! - `rd_kafka_ListConsumerGroupOffsets` holds on to the coordinator it waits for. A broker that metadata lacks for a moment,
+//!   as one does that restarts, is let go of by the library, but not while it is held, and while one is let go of no other is
+//!   connected to: the client is deaf until it is closed. And of a request that ran out of time the search for the
+//!   coordinator goes on, and then uses what was freed (`rd_kafka_coord_req_fail`).
 
 use crate::{
     errors::code,
     native::{Client, Failure, Signal},
-    requests::{Answer, LogEnd, PartitionAnswer, PartitionList},
+    requests::{Answer, LogEnd, NO_OFFSET, PartitionAnswer, PartitionList},
 };
 use pelton_types::Partition;
 use rdkafka_sys as sys;
@@ -18,11 +23,23 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-/// How long one question may take. What is asked meanwhile waits and goes out as one.
+/// How long one question may take. What is asked meanwhile waits, and goes out together as far as it may.
 const WITHIN_MS: i32 = 5_000;
+/// How long each try of one for committed offsets may take. The library asks once it knows the coordinator, which it may
+/// learn just after it looked; so the first ones are short.
+const TRIES_MS: [i32; 6] = [100, 200, 400, 800, 1_600, 3_200];
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// One end of each partition, as a reader of committed records sees it.
+    End(LogEnd),
+    /// What the client's group has committed, transactions that are open left out.
+    Committed,
+}
 
 /// See the module's text.
-pub(crate) struct Ends {
+pub(crate) struct Waiting {
     client: Arc<Client>,
     signal: Arc<Signal>,
     shared: Arc<Shared>,
@@ -45,20 +62,20 @@ struct State {
 struct Question {
     number: u64,
     partitions: Vec<Partition>,
-    end: LogEnd,
+    what: What,
 }
 
-impl Ends {
+impl Waiting {
     /// The thread is started by the first question. `signal` is raised with each answer.
     pub(crate) fn new(client: &Arc<Client>, signal: &Arc<Signal>) -> Self {
         Self { client: client.clone(), signal: signal.clone(), shared: Arc::default(), running: false }
     }
 
-    /// Ask for one end of partitions, as a reader of committed records sees it.
-    pub(crate) fn ask(&mut self, number: u64, partitions: &[Partition], end: LogEnd) {
+    /// Ask this of partitions.
+    pub(crate) fn ask(&mut self, number: u64, partitions: &[Partition], what: What) {
         if !self.running {
             let (client, signal, shared) = (self.client.clone(), self.signal.clone(), self.shared.clone());
-            let thread = std::thread::Builder::new().name("kafka-ends".into());
+            let thread = std::thread::Builder::new().name("kafka-waiting".into());
             match thread.spawn(move || shared.run(&client, &signal)) {
                 Ok(_) => self.running = true,
                 Err(why) => {
@@ -68,7 +85,7 @@ impl Ends {
                 }
             }
         }
-        self.shared.lock().asked.push(Question { number, partitions: partitions.to_vec(), end });
+        self.shared.lock().asked.push(Question { number, partitions: partitions.to_vec(), what });
         self.shared.changed.notify_one();
     }
 
@@ -78,7 +95,7 @@ impl Ends {
     }
 }
 
-impl Drop for Ends {
+impl Drop for Waiting {
     /// The thread ends after the question it waits for.
     fn drop(&mut self) {
         self.shared.lock().over = true;
@@ -93,14 +110,12 @@ impl Shared {
 
     fn run(&self, client: &Client, signal: &Signal) {
         while let Some(questions) = self.next() {
-            let (first, last): (Vec<_>, Vec<_>) =
-                questions.into_iter().partition(|question| question.end == LogEnd::Earliest);
-            for (end, questions) in [(LogEnd::Earliest, first), (LogEnd::Latest, last)] {
+            for (what, questions) in together(questions) {
                 let all: BTreeSet<_> = questions.iter().flat_map(|question| &question.partitions).collect();
-                if all.is_empty() {
-                    continue;
-                }
-                let answered = ask(client, &all, end);
+                let answered = match what {
+                    What::End(end) => ask_end(client, &all, end),
+                    What::Committed => ask_committed(client, &all),
+                };
                 let each = questions.iter().map(|of| (of.number, Answer::Partitions(share(of, &answered))));
                 self.lock().answered.extend(each);
                 signal.raise();
@@ -117,6 +132,20 @@ impl Shared {
     }
 }
 
+/// Which questions go out as one: all for the same end. Of committed offsets each for itself, as an open transaction of
+/// one partition has all wait that are asked for together. Pure.
+fn together(questions: Vec<Question>) -> Vec<(What, Vec<Question>)> {
+    let mut groups: Vec<(What, Vec<Question>)> = Vec::new();
+    for question in questions {
+        let what = question.what;
+        match groups.iter_mut().find(|(of, _)| *of == what && what != What::Committed) {
+            Some((_, group)) => group.push(question),
+            None => groups.push((what, vec![question])),
+        }
+    }
+    groups
+}
+
 /// What of an answer to several questions belongs to one of them. Pure.
 fn share(
     question: &Question,
@@ -127,7 +156,7 @@ fn share(
 }
 
 /// Ask, and wait for the answer. The client's own level of isolation decides what the end is.
-fn ask(
+fn ask_end(
     client: &Client,
     partitions: &BTreeSet<&Partition>,
     end: LogEnd,
@@ -146,6 +175,23 @@ fn ask(
     if code == 0 || each_says { Ok(answers) } else { Err(Failure::of(code)) }
 }
 
+/// Ask what is committed, and wait for the answer.
+fn ask_committed(
+    client: &Client,
+    partitions: &BTreeSet<&Partition>,
+) -> Result<Vec<PartitionAnswer>, Failure> {
+    let list = PartitionList::new(partitions.iter().map(|partition| (*partition, NO_OFFSET)), None);
+    let mut code = code::TIMED_OUT;
+    for within in TRIES_MS {
+        // SAFETY: a live client and list; the list is filled in, in place.
+        code = unsafe { sys::rd_kafka_committed(client.raw(), list.raw(), within) as i32 };
+        if code != code::TIMED_OUT {
+            break;
+        }
+    }
+    if code == 0 { Ok(list.answers()) } else { Err(Failure::of(code)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +205,8 @@ mod tests {
             metadata: None,
             failure: None,
         };
-        let question = Question { number: 1, partitions: vec![of(1), of(2)], end: LogEnd::Latest };
+        let question =
+            Question { number: 1, partitions: vec![of(1), of(2)], what: What::End(LogEnd::Latest) };
         let all = Ok(vec![answer(0), answer(1), answer(2)]);
         assert_eq!(share(&question, &all), Ok(vec![answer(1), answer(2)]));
         let failure = Failure::of(code::TIMED_OUT);
