@@ -51,7 +51,7 @@ impl OperatorFactory for RouteFactory {
                 Judge::Conditions { conditions, mode }
             }
             Choice::Expression { program, outputs } => {
-                Judge::Expression { program, outputs, scratch: Scratch::default() }
+                Judge::Expression { program, outputs, scratch: Box::default() }
             }
         };
         let ports = vec![Vec::new(); options.ports.len() + 1];
@@ -69,7 +69,7 @@ enum Mode {
 /// Finds the outputs of a record. The output with index 0 of the options is port 1.
 enum Judge {
     Conditions { conditions: Vec<(Program, Scratch)>, mode: Mode },
-    Expression { program: Program, outputs: Vec<String>, scratch: Scratch },
+    Expression { program: Program, outputs: Vec<String>, scratch: Box<Scratch> },
 }
 
 struct Route {
