@@ -53,13 +53,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// The form for `cargo xtask ci`: about five minutes, each kind of fault twice, another plan each time.
+    /// The form for `cargo xtask ci`: about five minutes, each kind of fault three times, another plan each time.
     pub fn five_minutes(kafka: &str) -> Options {
         Options {
             seed: None,
-            kills: 10,
-            coordinator_kills: 2,
-            faults: 24,
+            kills: 18,
+            coordinator_kills: 3,
+            faults: 36,
             // The tests that follow use the same Kafka.
             broker_restarts: 0,
             rate: 5_000,
