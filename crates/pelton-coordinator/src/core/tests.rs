@@ -386,7 +386,14 @@ fn a_changed_definition_restarts_the_same_tasks_on_the_same_workers_with_the_new
     assert!(world.workers.values().all(|w| w.tasks.values().all(|(epoch, rev, _)| (*epoch, *rev) == (2, 2))));
     assert_eq!(world.apply("a", "2", 4).unwrap().outcome, Outcome::Unchanged);
     assert_eq!(world.core.definition(&pipeline("a"), 0), Ok("1".into()));
-    assert!(world.core.definition(&pipeline("a"), 9).unwrap_err().to_string().contains("revisions 1, 2"));
+    assert!(
+        world
+            .core
+            .definition(&pipeline("a"), 9)
+            .unwrap_err()
+            .to_string()
+            .contains("no revision 9; it has 1, 2")
+    );
 }
 
 #[test]
