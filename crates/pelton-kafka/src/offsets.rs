@@ -91,6 +91,12 @@ impl KafkaOffsets {
         self.consumer.served().reach.refused(&self.consumer.bootstrap, &mut self.reported)
     }
 
+    /// A question for a group whose coordinator the broker keeps from us runs out of time: why, was told elsewhere.
+    fn explained(&self, failure: Failure) -> Failure {
+        let refusal = self.consumer.served().refusal.clone();
+        refusal.filter(|_| failure.code == errors::code::TIMED_OUT).unwrap_or(failure)
+    }
+
     fn again(&self) -> Instant {
         self.alarm.wake_after(AGAIN, &self.consumer.wake);
         Instant::now() + AGAIN
@@ -129,8 +135,8 @@ impl KafkaOffsets {
                         }
                         Ok(all) => read.step = self.ask_starts(all),
                         Err(failure) => {
-                            let refusal = self.consumer.served().refusal.clone();
-                            self.read_failed(read, &refusal.unwrap_or(failure))?;
+                            let failure = self.explained(failure);
+                            self.read_failed(read, &failure)?;
                         }
                     }
                 }

@@ -220,6 +220,8 @@ impl Requests {
     pub(crate) fn forget(&mut self, number: u64) {
         self.open.remove(&number);
         self.answered.remove(&number);
+        self.ends.forget(number);
+        self.offsets.forget(number);
     }
 
     /// Commit offsets for the client's group.

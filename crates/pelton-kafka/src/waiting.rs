@@ -89,6 +89,11 @@ impl Waiting {
         self.shared.changed.notify_one();
     }
 
+    /// Nobody waits for the answer any more: what has not gone out need not.
+    pub(crate) fn forget(&self, number: u64) {
+        self.shared.lock().asked.retain(|question| question.number != number);
+    }
+
     /// Answers that came since the last call, by the numbers of their questions.
     pub(crate) fn answers(&self) -> Vec<(u64, Answer)> {
         std::mem::take(&mut self.shared.lock().answered)
@@ -109,41 +114,37 @@ impl Shared {
     }
 
     fn run(&self, client: &Client, signal: &Signal) {
-        while let Some(questions) = self.next() {
-            for (what, questions) in together(questions) {
-                let all: BTreeSet<_> = questions.iter().flat_map(|question| &question.partitions).collect();
-                let answered = match what {
-                    What::End(end) => ask_end(client, &all, end),
-                    What::Committed => ask_committed(client, &all),
-                };
-                let each = questions.iter().map(|of| (of.number, Answer::Partitions(share(of, &answered))));
-                self.lock().answered.extend(each);
-                signal.raise();
-            }
+        while let Some((what, questions)) = self.next() {
+            let all: BTreeSet<_> = questions.iter().flat_map(|question| &question.partitions).collect();
+            let answered = match what {
+                What::End(end) => ask_end(client, &all, end),
+                What::Committed => ask_committed(client, &all),
+            };
+            let each = questions.iter().map(|of| (of.number, Answer::Partitions(share(of, &answered))));
+            self.lock().answered.extend(each);
+            signal.raise();
         }
     }
 
-    /// All that was asked, once something was; `None` when nobody will ask any more.
-    fn next(&self) -> Option<Vec<Question>> {
+    /// What goes out next, once something was asked; `None` when nobody will ask any more.
+    fn next(&self) -> Option<(What, Vec<Question>)> {
         let idle = |state: &mut State| state.asked.is_empty() && !state.over;
         let waited = self.changed.wait_while(self.lock(), idle);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        (!state.over).then(|| std::mem::take(&mut state.asked))
+        if state.over { None } else { together(&mut state.asked) }
     }
 }
 
-/// Which questions go out as one: all for the same end. Of committed offsets each for itself, as an open transaction of
-/// one partition has all wait that are asked for together. Pure.
-fn together(questions: Vec<Question>) -> Vec<(What, Vec<Question>)> {
-    let mut groups: Vec<(What, Vec<Question>)> = Vec::new();
-    for question in questions {
-        let what = question.what;
-        match groups.iter_mut().find(|(of, _)| *of == what && what != What::Committed) {
-            Some((_, group)) => group.push(question),
-            None => groups.push((what, vec![question])),
-        }
-    }
-    groups
+/// Take out the oldest question, and what goes out with it as one: all for the same end. Of committed offsets each goes for
+/// itself, as an open transaction of one partition has all wait that are asked for together. Pure.
+fn together(asked: &mut Vec<Question>) -> Option<(What, Vec<Question>)> {
+    let what = asked.first()?.what;
+    let (now, later) = std::mem::take(asked)
+        .into_iter()
+        .enumerate()
+        .partition::<Vec<_>, _>(|(n, question)| *n == 0 || question.what == what && what != What::Committed);
+    *asked = later.into_iter().map(|(_, question)| question).collect();
+    Some((what, now.into_iter().map(|(_, question)| question).collect()))
 }
 
 /// What of an answer to several questions belongs to one of them. Pure.
@@ -195,6 +196,19 @@ fn ask_committed(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ends_are_asked_for_together_and_committed_offsets_one_by_one_in_their_order() {
+        let end = What::End(LogEnd::Latest);
+        let asked = [(1, What::Committed), (2, end), (3, What::Committed), (4, end)];
+        let mut asked: Vec<_> =
+            asked.map(|(number, what)| Question { number, partitions: Vec::new(), what }).into();
+        let mut groups = Vec::new();
+        while let Some((_, group)) = together(&mut asked) {
+            groups.push(group.iter().map(|question| question.number).collect::<Vec<_>>());
+        }
+        assert_eq!(groups, [vec![1], vec![2, 4], vec![3]]);
+    }
 
     #[test]
     fn each_question_gets_the_partitions_it_asked_for_or_the_failure_of_all() {
