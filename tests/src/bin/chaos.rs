@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use pelton_tests::chaos::{check::Delivery, events::now_ms, plan::Wish, run};
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 /// Does harm to workers, coordinator, lines and broker under load, and checks what is in the topics afterwards.
 #[derive(Debug, Parser)]
@@ -23,15 +23,6 @@ struct Arguments {
     /// Times the broker is killed -9 and started again, or stands still, in turns; only one of `cargo xtask infra` can.
     #[arg(long, default_value_t = 1)]
     broker_restarts: usize,
-    /// Records a second.
-    #[arg(long, default_value_t = 5_000)]
-    rate: u64,
-    /// Partitions of each topic, and the most tasks.
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..))]
-    partitions: i32,
-    /// Worker processes.
-    #[arg(long, default_value_t = 3)]
-    workers: usize,
     /// Stretch the pauses to make it last about this long.
     #[arg(long, default_value_t = 0)]
     minutes: u64,
@@ -41,25 +32,16 @@ struct Arguments {
     /// The pipeline's commit interval.
     #[arg(long, default_value = "1s")]
     commit_interval: String,
-    /// The `pelton` to kill.
-    #[arg(long)]
-    binary: PathBuf,
-    /// Bootstrap servers of a real Kafka.
-    #[arg(long, value_name = "HOST:PORT")]
-    kafka: String,
-    /// Where the scripts lie that started it.
-    #[arg(long)]
-    broker_scripts: PathBuf,
-    /// Where logs go; a folder for the seed is made new in it.
-    #[arg(long)]
-    folder: PathBuf,
+    #[command(flatten)]
+    ground: run::Ground,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(|| now_ms().unsigned_abs() % 1_000_000);
     let Arguments { kills, coordinator_kills, faults, broker_restarts, .. } = arguments;
-    let Arguments { rate, partitions, workers, minutes, .. } = arguments;
+    let Arguments { minutes, mut ground, .. } = arguments;
+    let run::Ground { rate, partitions, workers, .. } = ground;
     let again = format!(
         "cargo xtask chaos --seed {seed} --kills {kills} --coordinator-kills {coordinator_kills} --faults {faults} \
          --broker-restarts {broker_restarts} --rate {rate} \
@@ -67,29 +49,13 @@ fn main() -> ExitCode {
         arguments.commit_interval,
         arguments.delivery.as_str()
     );
-    let folder = arguments.folder.join(seed.to_string());
+    let folder = ground.folder.join(seed.to_string());
+    ground.folder.clone_from(&folder);
     println!("seed {seed}; logs in {}", folder.display());
     let at_least = Duration::from_secs(minutes * 60);
-    let setting = run::Setting {
-        wish: Wish {
-            seed,
-            workers,
-            kills,
-            coordinator_kills,
-            faults,
-            broker_restarts,
-            tasks: usize::try_from(partitions).unwrap_or(1),
-            at_least,
-        },
-        rate,
-        partitions,
-        delivery: arguments.delivery,
-        commit_interval: arguments.commit_interval,
-        binary: arguments.binary,
-        kafka: arguments.kafka,
-        broker_scripts: arguments.broker_scripts,
-        folder: folder.clone(),
-    };
+    let tasks = ground.tasks();
+    let wish = Wish { seed, workers, kills, coordinator_kills, faults, broker_restarts, tasks, at_least };
+    let setting = ground.setting(wish, arguments.delivery, arguments.commit_interval);
     let failed = match run::run(&setting) {
         Ok(report) => {
             print!("{report}");

@@ -56,33 +56,27 @@ pub struct Figure {
     pub bar: &'static str,
 }
 
-/// Measure some parts, each on topics of its own, each worker `rounds` times.
+/// Measure a part, on topics of its own, each worker `rounds` times.
 ///
 /// # Errors
 /// A process ended by itself, work did not go on, or the output is not what it must be.
-pub fn measure(setting: &Setting, parts: &[Part], rounds: usize) -> Result<Vec<Figure>, Trouble> {
-    let mut figures = Vec::new();
-    for part in parts {
-        let named = |delivery: Delivery, interval: &str| Setting {
-            delivery,
-            commit_interval: interval.to_owned(),
-            folder: setting.folder.join(format!("{part:?}-{}", delivery.as_str()).to_lowercase()),
-            ..setting.clone()
-        };
-        match part {
-            Part::Move => {
-                for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
-                    figures.extend(moves(&named(delivery, &setting.commit_interval), rounds)?);
-                }
-            }
-            Part::Kill => figures.extend(deaths(&named(Delivery::ExactlyOnce, SHORT_INTERVAL), rounds)?),
-            Part::Stop => figures.extend(stops(&named(Delivery::ExactlyOnce, SHORT_INTERVAL), rounds)?),
-            Part::Outage => {
-                figures.extend(outage(&named(Delivery::ExactlyOnce, &setting.commit_interval))?);
-            }
+pub fn measure(setting: &Setting, part: Part, rounds: usize) -> Result<Vec<Figure>, Trouble> {
+    let named = |delivery: Delivery, interval: &str| Setting {
+        delivery,
+        commit_interval: interval.to_owned(),
+        folder: setting.folder.join(format!("{part:?}-{}", delivery.as_str()).to_lowercase()),
+        ..setting.clone()
+    };
+    match part {
+        Part::Move => {
+            let mut figures = moves(&named(Delivery::AtLeastOnce, &setting.commit_interval), rounds)?;
+            figures.extend(moves(&named(Delivery::ExactlyOnce, &setting.commit_interval), rounds)?);
+            Ok(figures)
         }
+        Part::Kill => deaths(&named(Delivery::ExactlyOnce, SHORT_INTERVAL), rounds),
+        Part::Stop => stops(&named(Delivery::ExactlyOnce, SHORT_INTERVAL), rounds),
+        Part::Outage => outage(&named(Delivery::ExactlyOnce, &setting.commit_interval)),
     }
-    Ok(figures)
 }
 
 fn moves(setting: &Setting, rounds: usize) -> Result<Vec<Figure>, Trouble> {

@@ -56,6 +56,45 @@ pub struct Setting {
     pub folder: PathBuf,
 }
 
+/// What a harness works on, as its command line says.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Ground {
+    /// Records a second.
+    #[arg(long, default_value_t = 5_000)]
+    pub rate: u64,
+    /// Partitions of each topic, and the most tasks.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..))]
+    pub partitions: i32,
+    /// Worker processes.
+    #[arg(long, default_value_t = 3)]
+    pub workers: usize,
+    /// The `pelton` to run.
+    #[arg(long)]
+    binary: PathBuf,
+    /// Bootstrap servers of a real Kafka.
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: String,
+    /// Where the scripts lie that started it.
+    #[arg(long)]
+    broker_scripts: PathBuf,
+    /// Where logs go: a folder for each run is made new in it.
+    #[arg(long)]
+    pub folder: PathBuf,
+}
+
+impl Ground {
+    /// The most tasks.
+    pub fn tasks(&self) -> usize {
+        usize::try_from(self.partitions).unwrap_or(1)
+    }
+
+    /// A run on it.
+    pub fn setting(self, wish: Wish, delivery: Delivery, commit_interval: String) -> Setting {
+        let Ground { rate, partitions, binary, kafka, broker_scripts, folder, .. } = self;
+        Setting { wish, rate, partitions, delivery, commit_interval, binary, kafka, broker_scripts, folder }
+    }
+}
+
 /// Carry out the plan of this setting.
 ///
 /// # Errors

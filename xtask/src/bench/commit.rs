@@ -2,11 +2,10 @@
 //! real Kafka, in turns.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 
-use super::worker::process::Piped;
+use super::worker::process::{Piped, role};
 use crate::{chaos, shell};
 
 /// What `cargo xtask bench commit` may be told.
@@ -31,9 +30,6 @@ pub struct Commit {
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
 }
-
-/// For the embedded broker to say where it listens.
-const START: Duration = Duration::from_secs(60);
 
 /// Measures.
 pub fn run(options: &Commit) -> Result<(), String> {
@@ -80,12 +76,6 @@ fn embedded(built: &Path) -> Result<(Piped, String), String> {
     let data = shell::target().join("bench-commit");
     // An earlier run's data is of no use; there may be none.
     drop(std::fs::remove_dir_all(&data));
-    let mut command = shell::program(built.join("pelton"));
-    command.args(["broker", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--lifeline", "--announce"]);
-    command.arg("--data-dir").arg(&data);
-    let mut broker = Piped::start(command)?;
-    let said = broker.until_line(START, |line| line.starts_with('{'))?;
-    let said: serde_json::Value =
-        serde_json::from_str(&said).map_err(|cause| format!("`{said}`: {cause}"))?;
+    let (broker, said) = role(&built.join("pelton"), "broker", &data, &["--listen", "127.0.0.1:0"])?;
     Ok((broker, said["bootstrap"].as_str().unwrap_or_default().to_owned()))
 }

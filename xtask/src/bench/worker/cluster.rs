@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::process::Piped;
+use super::process::{Piped, role};
 use crate::shell;
 
-/// For a role to say where it listens.
-const START: Duration = Duration::from_secs(60);
 /// Time between two looks at the lag.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -33,18 +31,7 @@ impl Cluster {
             fs::remove_dir_all(&work).map_err(|cause| format!("{}: {cause}", work.display()))?;
         }
         fs::create_dir_all(&work).map_err(|cause| format!("{}: {cause}", work.display()))?;
-        let role = |name: &str, arguments: &[&str]| {
-            let mut command = Command::new(pelton);
-            command.arg(name).args(["--http", "127.0.0.1:0", "--lifeline", "--announce", "--data-dir"]);
-            let mut role = Piped::start({
-                command.arg(work.join(name)).args(arguments);
-                command
-            })?;
-            let said = role.until_line(START, |line| line.starts_with('{'))?;
-            let said: Value =
-                serde_json::from_str(&said).map_err(|cause| format!("{name} said `{said}`: {cause}"))?;
-            Ok::<_, String>((role, said))
-        };
+        let role = |name: &str, arguments: &[&str]| role(pelton, name, &work.join(name), arguments);
         let (broker, said) = role("broker", &["--listen", "127.0.0.1:0"])?;
         let kafka = said["bootstrap"].as_str().unwrap_or_default().to_owned();
         let of_coordinator = ["--grpc", "127.0.0.1:0", "--kafka", &kafka, "--create-topics", "4"];

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::shell;
 
 /// Unit of the times in `/proc/PID/stat`: USER_HZ, 100 on every Linux that Pelton runs on.
@@ -65,6 +67,21 @@ impl Drop for Silent {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// For a role to say where it listens.
+const START: Duration = Duration::from_secs(60);
+
+/// A role of `pelton` that listens where there is room and keeps its data in this folder, and what it announced. Its
+/// standard input is its lifeline: it ends with the first value.
+pub fn role(pelton: &Path, name: &str, data: &Path, arguments: &[&str]) -> Result<(Piped, Value), String> {
+    let mut command = Command::new(pelton);
+    command.arg(name).args(["--http", "127.0.0.1:0", "--lifeline", "--announce", "--data-dir"]);
+    command.arg(data).args(arguments);
+    let mut role = Piped::start(command)?;
+    let said = role.until_line(START, |line| line.starts_with('{'))?;
+    let said = serde_json::from_str(&said).map_err(|cause| format!("{name} said `{said}`: {cause}"))?;
+    Ok((role, said))
 }
 
 /// A process whose standard output is read line by line.
