@@ -26,6 +26,10 @@ const THROW_AWAY_MS: i32 = 30;
 const INIT_MS: i32 = 10_000;
 /// How long the question for a group's members may take.
 const MEMBERS_MS: i32 = 2_000;
+/// How long the library may look for that answer: the most it takes. Its question must not run out of time: while a new
+/// cluster has no coordinator yet, the search for it would go on, and then use what was freed and abort the process
+/// (`rd_kafka_coord_req_fail` of librdkafka 2.12.1). Nobody waits for an answer that comes later.
+const OPEN_MS: i32 = 3_600_000;
 /// How long a broker may take to say what it can do.
 const FIRST_CONTACT: Duration = Duration::from_millis(500);
 /// How long the last abort may take.
@@ -133,7 +137,7 @@ fn alone(made: &TransactionalClient, shared: &Shared) -> Result<(), EndError> {
     let mut requests = Requests::new(&made.client, &Wake::none());
     let since = Instant::now();
     let members = loop {
-        let number = requests.members(&shared.of.group, MEMBERS_MS);
+        let number = requests.members(&shared.of.group, OPEN_MS);
         requests.wait(MEMBERS_MS);
         match requests.take(number) {
             Some(Answer::Members(Ok(members))) => break members,
