@@ -13,6 +13,7 @@
 //!
 //! Reports are kept in their wire form, because services hand them on unchanged.
 
+mod growth;
 mod incidents;
 mod members;
 mod moves;
@@ -27,6 +28,7 @@ mod simulation;
 mod tests;
 mod view;
 
+pub use growth::{Reading, TopicSize, grown};
 pub use pipelines::{Accepted, Applied, Outcome, StageLayout};
 pub use positions::{Everything, PartitionAt, Setting};
 pub use view::{Snapshot, incident, over};

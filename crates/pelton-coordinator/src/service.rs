@@ -7,6 +7,7 @@ mod actor;
 mod admin;
 mod definitions;
 mod fleet;
+mod growth;
 mod hand;
 mod hub;
 mod positions;
@@ -59,6 +60,8 @@ pub struct Options {
     pub holder: String,
     /// A call to a queue's catalog ends after this.
     pub catalog_timeout: Duration,
+    /// Topics of running pipelines are looked at this often, for partitions that came.
+    pub look_at_topics: Duration,
     /// Milliseconds since 1970; only shown to people.
     pub wall_clock: Arc<dyn Fn() -> i64 + Send + Sync>,
     /// Names for new pipeline objects, each given once.
@@ -78,6 +81,8 @@ impl Default for Options {
             default_partitions: 8,
             holder: String::new(),
             catalog_timeout: Duration::from_secs(8),
+            // One question for each topic that is read: what is new waits for no longer than this.
+            look_at_topics: Duration::from_secs(10),
             wall_clock: Arc::new(|| {
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
                 let now = since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
@@ -275,6 +280,7 @@ async fn services(admin: Admin) -> Result<link::Services, String> {
         stopped: admin.stopped.clone(),
     };
     tokio::spawn(positions::keep_paused(admin.clone()));
+    tokio::spawn(growth::watch(admin.clone(), admin.definitions.look_at_topics()));
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<PipelinesServer<Admin>>().await;
     health.set_serving::<ClusterServer<Admin>>().await;

@@ -1,7 +1,7 @@
 //! From a definition's text to what the core accepts: parse, check, look at topics, lay out tasks.
 
 use super::Options;
-use crate::core::{Accepted, StageLayout};
+use crate::core::{Accepted, StageLayout, TopicSize};
 use pelton_config::{Delivery, Document, parse};
 use pelton_sdk::{
     BuildContext, ConnectorFactory, Durability, EndError, ErrorKind, OptionError, Registry, TopicCatalog,
@@ -124,21 +124,8 @@ impl Definitions {
 
     async fn lay_out(&self, document: Document, lookup: &mut Lookup<'_>) -> Result<Prepared, Status> {
         let mut topics = NewTopics::new();
-        let mut layout = Vec::new();
+        let Size { tasks, topics: layout } = read_by(&document, lookup, &mut topics).await?;
         let spec = &document.spec;
-        for (source, end) in &spec.sources {
-            let shape = lookup.factory(&end.connector)?.check_source(&end.options).map_err(mistakes)?;
-            for topic in shape.topics {
-                let partitions = match shape.partitions {
-                    Some(partitions) => partitions,
-                    None => {
-                        let user = format!("source {source} of {} reads", document.name());
-                        lookup.partitions((&end.connector, &end.options), &topic, &user, &mut topics).await?
-                    }
-                };
-                layout.push((source.clone(), topic, partitions));
-            }
-        }
         let sinks = spec.sinks.iter().map(|(name, s)| (format!("sink {name}"), &s.connector, &s.options));
         let letters = spec.on_error.dead_letter.iter();
         let letters = letters.map(|e| ("the dead-letter end".to_owned(), &e.connector, &e.options));
@@ -152,8 +139,6 @@ impl Definitions {
                 }
             }
         }
-        let shards = layout.iter().map(|(_, _, partitions)| *partitions).max().unwrap_or(1).max(1);
-        let tasks = spec.tasks.unwrap_or(pelton_config::DEFAULT_TASKS).clamp(1, shards);
         let accepted = Accepted {
             name: document.name(),
             kind: document.kind.as_str().to_owned(),
@@ -163,6 +148,22 @@ impl Definitions {
             uuid: (self.options.new_uuid)(),
         };
         Ok(Prepared { document, accepted, topics })
+    }
+
+    /// How often topics of running pipelines are looked at.
+    pub(super) fn look_at_topics(&self) -> std::time::Duration {
+        self.options.look_at_topics
+    }
+
+    /// What a definition that was applied reads now; `None` when a topic of it is not there.
+    pub(super) async fn size(&self, definition: &str) -> Result<Option<Size>, Status> {
+        let unreadable = |why: String| Status::internal(format!("a definition that was applied: {why}"));
+        let json: Value = serde_json::from_str(definition).map_err(|e| unreadable(e.to_string()))?;
+        let document = pelton_config::from_json(&json).map_err(|report| unreadable(report.to_string()))?;
+        let mut lookup = Lookup { definitions: self, seen: BTreeMap::new(), problems: Vec::new() };
+        let mut missing = NewTopics::new();
+        let size = read_by(&document, &mut lookup, &mut missing).await?;
+        Ok((missing.is_empty() && lookup.problems.is_empty()).then_some(size))
     }
 
     /// Create topics; fine when they exist.
@@ -203,6 +204,38 @@ impl Definitions {
             ))),
         }
     }
+}
+
+/// What a pipeline reads: its tasks, and the partitions of its topics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) tasks: u32,
+    pub(super) topics: Vec<TopicSize>,
+}
+
+/// Look at the topics that a document's sources read; those that are missing go into `create`.
+async fn read_by(
+    document: &Document,
+    lookup: &mut Lookup<'_>,
+    create: &mut NewTopics,
+) -> Result<Size, Status> {
+    let mut topics = Vec::new();
+    for (source, end) in &document.spec.sources {
+        let shape = lookup.factory(&end.connector)?.check_source(&end.options).map_err(mistakes)?;
+        for topic in shape.topics {
+            let partitions = match shape.partitions {
+                Some(partitions) => partitions,
+                None => {
+                    let user = format!("source {source} of {} reads", document.name());
+                    lookup.partitions((&end.connector, &end.options), &topic, &user, create).await?
+                }
+            };
+            topics.push((source.clone(), topic, partitions));
+        }
+    }
+    let shards = topics.iter().map(|(_, _, partitions)| *partitions).max().unwrap_or(1).max(1);
+    let tasks = document.spec.tasks.unwrap_or(pelton_config::DEFAULT_TASKS).clamp(1, shards);
+    Ok(Size { tasks, topics })
 }
 
 impl Lookup<'_> {

@@ -109,7 +109,7 @@ impl Admin {
         failed.map_or_else(|| Ok(before.into_iter().map(wire).collect()), Err)
     }
 
-    async fn on_thread<T: Send + 'static>(
+    pub(super) async fn on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Registry) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T, Status> {
