@@ -13,7 +13,7 @@ pub struct Options {
     /// What is done when follows from it; by the clock unless given.
     #[arg(long)]
     seed: Option<u64>,
-    /// Workers killed -9, one after the other.
+    /// Workers killed -9, one after the other; the last of them is spared, and its growth is told.
     #[arg(long, default_value_t = 20)]
     kills: u32,
     /// Times the coordinator is killed -9.

@@ -56,12 +56,24 @@ impl Fleet {
     /// # Errors
     /// The process does not start.
     pub fn start_coordinator(&mut self) -> Result<(), Trouble> {
+        // The Kafka of tests is a single node.
+        self.start_coordinator_with(&["--allow-weak-durability"])
+    }
+
+    /// The same, and refuse what a single node cannot promise.
+    ///
+    /// # Errors
+    /// The process does not start.
+    pub fn start_strict_coordinator(&mut self) -> Result<(), Trouble> {
+        self.start_coordinator_with(&[])
+    }
+
+    fn start_coordinator_with(&mut self, more: &[&str]) -> Result<(), Trouble> {
         let data = self.folder.join("coordinator").display().to_string();
         let arguments =
             ["coordinator", "--grpc", &self.grpc, "--http", "127.0.0.1:0", "--kafka", &self.kafka];
-        // The Kafka of tests is a single node.
-        let rest = ["--data-dir", &data, "--lifeline", "--allow-weak-durability"];
-        let command = self.command(&[&arguments[..], &rest].concat());
+        let rest = ["--data-dir", &data, "--lifeline"];
+        let command = self.command(&[&arguments[..], &rest, more].concat());
         self.start(COORDINATOR, command)
     }
 
@@ -91,6 +103,14 @@ impl Fleet {
         let child = command.spawn().map_err(|e| format!("{} did not start: {e}", self.binary.display()))?;
         self.running.insert(name.to_owned(), child);
         Ok(())
+    }
+
+    /// The number of a process.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn process(&self, name: &str) -> Result<u32, Trouble> {
+        Ok(self.running.get(name).ok_or_else(|| format!("{name} does not run"))?.id())
     }
 
     /// kill -9.

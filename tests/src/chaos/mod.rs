@@ -8,6 +8,7 @@ pub mod check;
 mod deeds;
 pub mod events;
 pub mod fleet;
+pub mod growth;
 pub mod load;
 pub mod plan;
 pub mod record;

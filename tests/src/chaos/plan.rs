@@ -128,7 +128,7 @@ pub fn plan(wish: &Wish) -> Vec<Act> {
     let stretch = wanted_ms.max(mean_ms);
     let mut deeds: Vec<Deed> = Vec::with_capacity(acts);
     for _ in 0..wish.kills {
-        deeds.push(Deed::Kill(random.worker(wish)));
+        deeds.push(Deed::Kill(random.mortal(wish)));
     }
     deeds.extend((0..wish.coordinator_kills).map(|_| Deed::KillCoordinator));
     let broker = [Deed::KillBroker, Deed::StopBroker].into_iter().cycle();
@@ -149,7 +149,7 @@ pub fn plan(wish: &Wish) -> Vec<Act> {
 }
 
 fn other(kind: usize, wish: &Wish, random: &mut Random) -> Deed {
-    let worker = random.worker(wish);
+    let worker = if matches!(kind, 2 | 7) { random.mortal(wish) } else { random.worker(wish) };
     match kind {
         0 => Deed::Stop(worker),
         1 => Deed::CutEnd(worker),
@@ -207,6 +207,11 @@ impl Random {
         from + self.below(to - from + 1)
     }
 
+    /// A worker whose process may end: the last of several never does, so that it can be seen how it grows.
+    fn mortal(&mut self, wish: &Wish) -> usize {
+        usize::try_from(self.below(wish.workers.saturating_sub(1).max(1) as u64)).unwrap_or(0)
+    }
+
     fn worker(&mut self, wish: &Wish) -> usize {
         usize::try_from(self.below(wish.workers.max(1) as u64)).unwrap_or(0)
     }
@@ -246,6 +251,8 @@ mod tests {
             assert_eq!(count(&acts, "SIGSTOP"), 2, "each kind of the others in its turn, seed {seed}");
             assert_eq!(acts, plan(&wish(seed)), "seed {seed}");
             assert!(acts.iter().all(|a| !matches!(a.deed, Deed::Kill(n) | Deed::Stop(n) if n > 2)));
+            let ends = |deed| matches!(deed, Deed::Kill(n) | Deed::End(n) | Deed::Leave(n) if n > 1);
+            assert!(acts.iter().all(|a| !ends(a.deed)), "the last one is spared, seed {seed}");
             assert!(acts.iter().all(|a| !matches!(a.deed, Deed::Deal(n) if n == 0 || n > 12)));
         }
         assert_ne!(plan(&wish(1)), plan(&wish(2)));

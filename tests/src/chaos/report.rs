@@ -2,6 +2,7 @@
 
 use super::{
     check::{Delivery, Verdict},
+    growth::Growth,
     silence::{Span, Times, after, quantile, stopped},
 };
 use std::{collections::BTreeMap, fmt};
@@ -17,6 +18,8 @@ pub struct Course {
     pub deeds: Vec<(&'static str, i64)>,
     /// Records that the load had acknowledged.
     pub sent: u64,
+    /// What a worker that was never killed took, in a run of minutes.
+    pub growth: Option<Growth>,
 }
 
 /// See the module.
@@ -31,6 +34,7 @@ pub struct Report {
     after: BTreeMap<&'static str, Vec<i64>>,
     /// Each time without a coordinator, with the longest silence of any partition in it.
     outages: Vec<(Span, i64)>,
+    growth: Option<Growth>,
     /// What must not be, beside what the verdict says.
     other: Vec<String>,
 }
@@ -44,7 +48,7 @@ impl Report {
         course: Course,
         other: Vec<String>,
     ) -> Report {
-        let Course { window, outages, deeds, sent } = course;
+        let Course { window, outages, deeds, sent, growth } = course;
         let unread = (verdict.ids as u64 != sent)
             .then(|| format!("the input has {} ids, but the load wrote {sent}", verdict.ids));
         let stopped = outages.iter().filter_map(|outage| stopped(times, *outage));
@@ -55,6 +59,7 @@ impl Report {
             silences: times.longest(window).collect(),
             after: after(times, &deeds, window.to_ms),
             other: stopped.chain(unread).chain(other).collect(),
+            growth,
             outages: outages.into_iter().map(|outage| (outage, times.longest_of_any(outage))).collect(),
         }
     }
@@ -108,6 +113,18 @@ impl fmt::Display for Report {
                 f,
                 "without a coordinator for {away:.2} s, {at:.1} s into the run: longest silence of any partition {:.3} s",
                 seconds(*silent)
+            )?;
+        }
+        if let Some(growth) = &self.growth {
+            let ([memory, descriptors], Growth { first, last }) = (growth.percent(), growth);
+            writeln!(
+                f,
+                "a worker that was never killed, quiet at the begin and at the end: resident {:.1} and {:.1} MB ({memory:+.1} \
+                 %), descriptors {:.0} and {:.0} ({descriptors:+.1} %)",
+                first.resident / 1e6,
+                last.resident / 1e6,
+                first.descriptors,
+                last.descriptors
             )?;
         }
         self.faults().iter().try_for_each(|fault| writeln!(f, "FAULT: {fault}"))

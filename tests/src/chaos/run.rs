@@ -5,6 +5,7 @@ use super::{
     check::{Delivery, check},
     events::{Events, now_ms},
     fleet::{Fleet, PIPELINE, worker},
+    growth::{Growth, Taken, quiet},
     load::Load,
     plan::{Wish, plan},
     record::Record,
@@ -105,6 +106,7 @@ pub fn run(setting: &Setting) -> Result<Report, Trouble> {
     let auditor = Auditor::start(&setting.kafka, &group(), &stage.topics.input, setting.partitions)?;
     let load = stage.open()?;
     let from_ms = now_ms();
+    let first = stage.taken()?;
     for act in plan(&setting.wish) {
         std::thread::sleep(act.pause);
         stage.fleet.look()?;
@@ -113,6 +115,7 @@ pub fn run(setting: &Setting) -> Result<Report, Trouble> {
     }
     stage.at_rest("after the last fault")?;
     std::thread::sleep(AFTERWARDS);
+    let last = stage.taken()?;
     let to_ms = stage.events.note("load ends", json!({ "sent": load.sent() }));
     let sent = load.stop()?;
     stage.drain()?;
@@ -131,7 +134,9 @@ pub fn run(setting: &Setting) -> Result<Report, Trouble> {
     let verdict = check(&input, &output);
     events.note("read", json!({ "input": input.len(), "output": output.len(), "looks": audit.looks }));
     let window = Span { from_ms, to_ms };
-    let course = Course { window, outages, deeds, sent };
+    let growth = first.zip(last).map(|(first, last)| Growth { first, last });
+    other.extend(growth.iter().flat_map(|growth| growth.faults(setting.wish.at_least)));
+    let course = Course { window, outages, deeds, sent, growth };
     let times = Times::of(&output, setting.partitions);
     let report = Report::new(setting.delivery, verdict, &times, course, other);
     events.note("checked", json!({ "faults": report.faults() }));
@@ -280,6 +285,16 @@ impl<'a> Stage<'a> {
         let load = Load::start(&self.setting.kafka, &self.topics.input, self.setting.rate)?;
         self.at_rest("at the start")?;
         Ok(load)
+    }
+
+    /// What the worker that is never killed takes while nothing is done, in a run that is long enough.
+    fn taken(&mut self) -> Result<Option<Taken>, Trouble> {
+        let Some(time) = quiet(self.setting.wish.at_least) else { return Ok(None) };
+        let process = self.fleet.process(&worker(self.setting.wish.workers - 1))?;
+        let taken = Taken::over(time, process)?;
+        let Taken { resident, descriptors } = taken;
+        self.events.note("quiet", json!({ "resident": resident, "descriptors": descriptors }));
+        Ok(Some(taken))
     }
 
     /// Have the pipeline's shards dealt to so many tasks.

@@ -8,6 +8,7 @@
 #[path = "../../../crates/pelton-kafka/tests/kit/mod.rs"]
 mod kit;
 mod points;
+mod refusals;
 mod scene;
 mod server;
 
@@ -183,6 +184,7 @@ fn w7_a_stolen_transactional_id_costs_a_new_producer_and_nothing_else() {
         }
         scene.put(&pipeline, 60..80);
         scene.each_once(&pipeline, 80);
+        scene.until_incident("PLT0306", &pipeline.name);
     });
 }
 
@@ -200,6 +202,22 @@ fn w13_an_old_generation_that_wakes_after_shards_were_dealt_anew_steps_down() {
         scene.until_answered(0, held);
         scene.put(&pipeline, 80..120);
         scene.each_once(&pipeline, 120);
+    });
+}
+
+#[test]
+fn partitions_that_come_while_a_pipeline_runs_are_read_without_a_restart() {
+    in_each_shape(|mut scene, shape| {
+        scene.worker();
+        scene.worker();
+        let mut pipeline = scene.pipeline(shape, 2);
+        pipeline.tasks = 2;
+        scene.begin(&pipeline);
+        scene.grow(&mut pipeline, 4);
+        scene.put(&pipeline, 40..80);
+        scene.each_once(&pipeline, 80);
+        let committed = scene.committed(&pipeline);
+        assert!(committed.iter().all(|(_, text)| text.contains(";g=2;")), "{committed:?}");
     });
 }
 

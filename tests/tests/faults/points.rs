@@ -60,7 +60,7 @@ impl Scene<'_> {
 
     /// Records that are out and committed before anything happens to the pipeline.
     #[track_caller]
-    fn begin(&self, pipeline: &Pipeline) {
+    pub fn begin(&self, pipeline: &Pipeline) {
         self.apply(pipeline);
         self.put(pipeline, 0..40);
         self.until_found(pipeline, 40);

@@ -12,6 +12,8 @@ use pelton_tests::{
 use pelton_types::Partition;
 use rdkafka::{
     Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewPartitions},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     producer::{BaseProducer, Producer},
 };
@@ -135,6 +137,18 @@ impl Scene<'_> {
             delivery: "exactly-once",
             tasks: 1,
         }
+    }
+
+    /// Give the topics of a pipeline more partitions.
+    pub fn grow(&self, pipeline: &mut Pipeline, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = client(self.cluster.bootstrap()).create().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let count = usize::try_from(partitions).unwrap();
+        let topics = [&pipeline.input, &pipeline.output, &pipeline.letters];
+        let more = topics.map(|topic| NewPartitions::new(topic, count));
+        let grown = runtime.block_on(admin.create_partitions(&more, &AdminOptions::new())).unwrap();
+        assert!(grown.iter().all(Result::is_ok), "{grown:?}");
+        pipeline.partitions = partitions;
     }
 
     pub fn apply(&self, pipeline: &Pipeline) {
@@ -261,7 +275,13 @@ fn id_in(text: &str) -> u64 {
 }
 
 impl Pipeline {
-    fn definition(&self) -> String {
+    /// Where it writes.
+    pub fn output(&self) -> &str {
+        &self.output
+    }
+
+    /// As it is submitted.
+    pub fn definition(&self) -> String {
         let Pipeline { name, input, output, letters, delivery, tasks, .. } = self;
         let (operator, on_error) = match &self.shape {
             Shape::Plain => ("{ name: all, filter: \"to_int!(.id) >= 0\" }".to_owned(), String::new()),
