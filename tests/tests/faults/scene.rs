@@ -149,6 +149,12 @@ impl Scene<'_> {
         let grown = runtime.block_on(admin.create_partitions(&more, &AdminOptions::new())).unwrap();
         assert!(grown.iter().all(Result::is_ok), "{grown:?}");
         pipeline.partitions = partitions;
+        // A broker hears of them after its controller has answered; a producer that asks before writes to the old ones.
+        let watcher = self.watcher(pipeline);
+        until("the broker knows the new partitions", || {
+            let known = watcher.fetch_metadata(Some(&pipeline.input), ANSWER);
+            known.is_ok_and(|known| known.topics()[0].partitions().len() == count)
+        });
     }
 
     pub fn apply(&self, pipeline: &Pipeline) {
@@ -264,7 +270,7 @@ impl Scene<'_> {
 
 /// A batch of records with these ids.
 fn records(ids: Range<u64>) -> pelton_types::Batch {
-    let texts: Vec<_> = ids.map(|id| (format!("k{}", id % 7), format!(r#"{{"id":{id}}}"#))).collect();
+    let texts: Vec<_> = ids.map(|id| (format!("k{}", id % 23), format!(r#"{{"id":{id}}}"#))).collect();
     let pairs: Vec<_> = texts.iter().map(|(key, value)| (Some(key.as_str()), Some(value.as_str()))).collect();
     batch_of(Partition::new("a file", 0), &pairs)
 }
