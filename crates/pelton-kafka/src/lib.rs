@@ -18,6 +18,7 @@ mod consumer;
 mod counts;
 mod diagnose;
 mod errors;
+mod flush;
 mod link;
 mod login;
 mod native;

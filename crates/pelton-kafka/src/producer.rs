@@ -5,6 +5,7 @@ use crate::{
     consumer::Topic,
     counts::{Asker, Counts},
     errors::{self, Reachability, code, is_unreachable},
+    flush::until_sent,
     link::Link,
     native::{Client, ClientKind, Failure, Queue},
     produce::{self, Produced},
@@ -366,12 +367,10 @@ impl Flusher {
 
     fn run(&self) {
         while let Some(job) = self.next() {
-            while self.ended.load(Ordering::Acquire) < job.number && !self.over.load(Ordering::Acquire) {
-                // SAFETY: the job holds the client. Failed records are counted until the executor has seen them.
-                let left = unsafe { sys::rd_kafka_flush(job.client.raw(), 100) as i32 };
-                if left == 0 {
-                    self.ended.fetch_max(job.number, Ordering::AcqRel);
-                }
+            let over = || self.over.load(Ordering::Acquire) || self.ended.load(Ordering::Acquire) >= job.number;
+            // Failed records are counted until the executor has seen them.
+            if until_sent(&job.client, over) {
+                self.ended.fetch_max(job.number, Ordering::AcqRel);
             }
             job.wake.wake();
         }

@@ -3,6 +3,7 @@
 use crate::{
     consumer::Topic,
     errors::code,
+    flush::until_sent,
     link::Link,
     native::{Client, ClientKind, Failure, Queue, c_text, text},
     options::Compression,
@@ -26,9 +27,6 @@ use std::{
 
 /// No limit: with one the library's state and the broker's may part ways.
 const NEVER: i32 = -1;
-/// How long the library waits for records at a time. Told to wait for longer, it looks only every 10 ms whether the last
-/// is stored (`rd_kafka_flush` of a client without delivery reports as events), which is most of a commit's time.
-const LOOK_MS: i32 = 1;
 /// How long a question for a topic's leaders may take.
 const CONNECT_MS: i32 = 3_000;
 /// How long offsets are offered to the transaction.
@@ -99,7 +97,8 @@ impl TransactionalClient {
         positions: &[(Partition, Offset)],
         metadata: &str,
     ) -> Result<(), Failure> {
-        self.until_sent();
+        // What is not stored after it shows at the commit.
+        until_sent(&self.client, || false);
         points::reach(Point::Produced);
         if breaks(Defect::OffsetsOutside) {
             // SAFETY: a live client.
@@ -114,13 +113,6 @@ impl TransactionalClient {
         again(None, || unsafe { sys::rd_kafka_commit_transaction(self.client.raw(), NEVER) })?;
         self.dirty = false;
         Ok(())
-    }
-
-    /// Wait until no record is on its way: what is not stored by then shows at the commit. While it waits, the library
-    /// sends without lingering.
-    fn until_sent(&self) {
-        // SAFETY: a live client.
-        while unsafe { sys::rd_kafka_flush(self.client.raw(), LOOK_MS) as i32 } == code::TIMED_OUT {}
     }
 
     fn send_offsets(
