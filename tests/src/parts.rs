@@ -25,6 +25,11 @@ pub fn image() -> Option<String> {
     part("PELTON_TEST_IMAGE", "`cargo xtask image` builds it")
 }
 
+/// Name of the image with ONNX Runtime on that engine, from `PELTON_TEST_IMAGE_ONNX`.
+pub fn image_with_onnx() -> Option<String> {
+    part("PELTON_TEST_IMAGE_ONNX", "`cargo xtask image --flavour onnx` builds it")
+}
+
 /// What a Kubernetes cluster is started from.
 #[derive(Clone, Debug)]
 pub struct Kubernetes {

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use pelton_tests::docker::{Containers, until};
-use pelton_tests::parts;
+use pelton_tests::{acls, parts};
+use rdkafka::ClientConfig;
 use serde_json::Value;
 
 /// Generous: the machine may be building something else.
@@ -89,6 +93,101 @@ fn a_container_finds_another_by_its_name() {
         run(&image, containers.network(), &bench).status.success()
     })
     .unwrap();
+}
+
+#[test]
+fn onnx_runtime_recognises_digits_in_its_image_and_the_static_one_refuses_it() {
+    let (Some(image), Some(with_onnx)) = (parts::image(), parts::image_with_onnx()) else { return };
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits");
+    let stage = stage();
+    let asks = |runtime: &str| {
+        let pipeline = fs::read_to_string(examples.join("pipeline.yaml")).unwrap();
+        let asked = pipeline
+            .replace("model: digits.onnx", &format!("model: digits.onnx\n        runtime: {runtime}"));
+        assert_ne!(asked, pipeline);
+        fs::write(stage.path().join(format!("{runtime}.yaml")), asked).unwrap();
+    };
+    ["auto", "rten", "onnxruntime"].map(asks);
+    fs::copy(examples.join("digits.onnx"), stage.path().join("digits.onnx")).unwrap();
+    let tested = |image: &str, runtime: &str| {
+        let file = format!("/stage/{runtime}.yaml");
+        in_stage(image, stage.path(), &[], &["test", &file])
+    };
+    for (image, runtime) in
+        [(&with_onnx, "onnxruntime"), (&with_onnx, "auto"), (&image, "auto"), (&image, "rten")]
+    {
+        let output = tested(image, runtime);
+        assert!(output.status.success(), "{runtime} in {image}: {}", said(&output));
+    }
+    let refused = tested(&image, "onnxruntime");
+    assert_eq!(refused.status.code(), Some(78), "{}", said(&refused));
+    let why = "there is no ONNX Runtime here: its library is not loaded: this pelton is one static file";
+    assert!(said(&refused).contains(why), "{}", said(&refused));
+}
+
+/// Writes records to a topic that it makes.
+const FEED: &str = "apiVersion: pelton.dev/v1
+kind: Pipeline
+metadata: { name: feed }
+spec:
+  sources: { numbers: { generator: { count: 20, rate: 1000 } } }
+  sinks: { out: { kafka: { topic: TOPIC } } }
+";
+/// Where the image has the certificates of public authorities.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+#[test]
+fn a_container_reaches_a_real_kafka_over_tls_and_believes_only_the_authorities_of_its_image() {
+    let (Some(image), Some(secure)) = (parts::image(), parts::kafka_secure()) else { return };
+    let stage = stage();
+    let listeners = fs::read_to_string(secure.join("listeners")).unwrap();
+    let broker = listeners.lines().find_map(|line| line.strip_prefix("SSL ")).unwrap();
+    let topic = format!("image-tls-{}", std::process::id());
+    acls::create_topics(
+        ClientConfig::new().set("bootstrap.servers", parts::kafka().unwrap()),
+        std::slice::from_ref(&topic),
+    );
+    fs::write(stage.path().join("feed.yaml"), FEED.replace("TOPIC", &topic)).unwrap();
+    // No `ca`: what the image trusts counts.
+    let settings = format!("connections: {{ default: {{ brokers: \"{broker}\", tls: {{}} }} }}\n");
+    fs::write(stage.path().join("node.yaml"), settings).unwrap();
+    let feed =
+        ["--config", "/stage/node.yaml", "run", "/stage/feed.yaml", "--until-idle", "2s", "-o", "json"];
+
+    // It tries again and again, as with any broker that cannot be reached.
+    let stranger = format!("pelton-test-stranger-{}", std::process::id());
+    in_stage(&image, stage.path(), &["--detach", "--name", &stranger], &feed);
+    let why = "the broker's certificate is from an authority that is not trusted here";
+    let told = until(LIMIT, "a stranger's certificate is refused", || {
+        said(&docker(&["logs", &stranger])).contains(why)
+    });
+    let log = said(&docker(&["logs", &stranger]));
+    docker(&["rm", "--force", &stranger]);
+    told.map_err(|late| format!("{late}\n{log}")).unwrap();
+
+    // The same file of the image, with the tests' authority in it.
+    let authorities = format!("{}:{AUTHORITIES}:ro", secure.join("ca.pem").display());
+    let known = in_stage(&image, stage.path(), &["--volume", &authorities], &feed);
+    assert!(known.status.success(), "{}", said(&known));
+    assert!(said(&known).contains("\"emitted\":20"), "{}", said(&known));
+}
+
+/// A folder that the image's user may read.
+fn stage() -> tempfile::TempDir {
+    let stage = tempfile::tempdir().unwrap();
+    fs::set_permissions(stage.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    stage
+}
+
+/// A hardened container that shares the machine's network, as the real Kafka listens on the loopback address alone.
+fn in_stage(image: &str, stage: &Path, more: &[&str], arguments: &[&str]) -> Output {
+    let stage = format!("{}:/stage:ro", stage.display());
+    let place = ["host", "--tmpfs", "/data:uid=65532", "--workdir", "/data", "--volume", &stage];
+    docker(&[&HARDENED[..], &place, more, &[image], arguments].concat())
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 fn is_of_the_engine(file: &str) -> bool {

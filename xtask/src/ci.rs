@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::report::{Done, Report};
 use crate::totals::Totals;
-use crate::{chaos, deny, first_run, image, infra, schema, shell};
+use crate::{chaos, deny, first_run, image, infra, kubernetes, schema, shell};
 
 /// What `cargo xtask ci` may be told.
 #[derive(Args, Clone, Debug)]
@@ -17,6 +17,10 @@ pub struct Options {
     /// A step that has to be skipped fails the run. So does `CI=true`.
     #[arg(long)]
     no_skip: bool,
+    /// Also goes through what can happen to the chart on a real Kubernetes cluster, which is built once (`cargo xtask
+    /// k8s`); without it that step is not there.
+    #[arg(long)]
+    kubernetes: bool,
 }
 
 /// Parts that tests can use.
@@ -24,6 +28,7 @@ pub struct Options {
 struct Parts {
     kafka: Option<infra::Kafka>,
     image: Option<String>,
+    image_with_onnx: Option<String>,
     binary: bool,
 }
 
@@ -37,6 +42,9 @@ pub fn run(options: &Options) -> ExitCode {
         shell::run(&mut shell::cargo(["test", "--workspace", "--locked", "--no-run"])).map(Done::With)
     });
     let parts = shipped_binary(&mut report);
+    if options.kubernetes && parts.binary && tests_built.is_some() {
+        report.step("Kubernetes", kubernetes::step);
+    }
     let mut totals = Totals::default();
     if tests_built.is_some() {
         report.step("tests", || tests(&parts, strict, &mut totals).map(Done::With));
@@ -60,6 +68,7 @@ fn shipped_binary(report: &mut Report) -> Parts {
     if parts.binary {
         report.step("first command", || first_run::run().map(Done::With));
         parts.image = report.step("image", ci_image);
+        parts.image_with_onnx = report.step("image with ONNX Runtime", image_with_onnx);
     }
     parts.kafka = report.step("real Kafka", infra::Kafka::start);
     if let (true, Some(kafka)) = (parts.binary, &parts.kafka) {
@@ -92,6 +101,18 @@ fn ci_image() -> Result<Done<String>, String> {
     Ok(Done::With(tag))
 }
 
+/// The release binary again, with the library beside it.
+fn image_with_onnx() -> Result<Done<String>, String> {
+    if let Some(why) = image::engine_missing() {
+        return Ok(Done::Skipped(why));
+    }
+    let tag = "localhost/pelton-onnx:ci".to_owned();
+    let binary = Some(shell::target().join("release/pelton"));
+    let options = image::Options { flavour: image::Flavour::Onnx, binary, ..image::Options::release(&tag) };
+    println!("{}", image::build(&options)?);
+    Ok(Done::With(tag))
+}
+
 fn tests(parts: &Parts, strict: bool, totals: &mut Totals) -> Result<(), String> {
     let mut cargo = shell::cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
     if let Some(kafka) = &parts.kafka {
@@ -99,6 +120,9 @@ fn tests(parts: &Parts, strict: bool, totals: &mut Totals) -> Result<(), String>
     }
     if let Some(image) = &parts.image {
         cargo.env("PELTON_TEST_IMAGE", image);
+    }
+    if let Some(image) = &parts.image_with_onnx {
+        cargo.env("PELTON_TEST_IMAGE_ONNX", image);
     }
     if parts.binary {
         cargo.env("PELTON_TEST_BINARY", shell::target().join("release/pelton"));

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::shell;
 
 mod context;
+mod onnx;
 mod sbom;
 
 /// What an image may weigh, MB. The profile `ship` keeps it; `release`, which CI builds in a tenth of the time, does
@@ -18,13 +19,16 @@ const BAR_MB: f64 = 50.0;
 /// What `cargo xtask image` may be told.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Name of the image.
-    #[arg(long, default_value = "localhost/pelton:dev")]
-    pub tag: String,
+    /// What it can run models with.
+    #[arg(long, value_enum, default_value = "static")]
+    pub flavour: Flavour,
+    /// Name of the image; `localhost/pelton:dev` or `localhost/pelton-onnx:dev` unless given.
+    #[arg(long)]
+    pub tag: Option<String>,
     /// Cargo profile: `release` (fast to build) or `ship` (thin link-time optimisation, stripped).
     #[arg(long, default_value = "release")]
     pub profile: String,
-    /// Take this binary instead of building one. It must be static.
+    /// Take this binary instead of building one. It must be static, or dynamic for `onnx`.
     #[arg(long)]
     pub binary: Option<PathBuf>,
     /// Prepare target/image only, for another builder than Docker.
@@ -32,10 +36,48 @@ pub struct Options {
     pub context_only: bool,
 }
 
+/// What an image can run models with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Flavour {
+    /// `pelton`: one static binary, which has a runtime of its own.
+    #[default]
+    Static,
+    /// `pelton-onnx`: a dynamic binary, ONNX Runtime, and the libraries that both need.
+    Onnx,
+}
+
+impl Flavour {
+    /// Its build context, below target.
+    fn context(self) -> PathBuf {
+        shell::target().join(if self == Flavour::Static { "image" } else { "image-onnx" })
+    }
+
+    /// Where its binary is kept, below target.
+    fn binary(self) -> PathBuf {
+        shell::target().join(if self == Flavour::Static { "pelton-static" } else { "pelton-onnx" })
+    }
+}
+
 impl Options {
     /// An image of the profile that is quick to build.
     pub fn release(tag: &str) -> Options {
-        Options { tag: tag.to_owned(), profile: "release".into(), binary: None, context_only: false }
+        Options {
+            flavour: Flavour::Static,
+            tag: Some(tag.to_owned()),
+            profile: "release".into(),
+            binary: None,
+            context_only: false,
+        }
+    }
+
+    /// The name of the image.
+    pub fn tag(&self) -> &str {
+        let default = if self.flavour == Flavour::Static {
+            "localhost/pelton:dev"
+        } else {
+            "localhost/pelton-onnx:dev"
+        };
+        self.tag.as_deref().unwrap_or(default)
     }
 }
 
@@ -50,31 +92,46 @@ pub fn engine_missing() -> Option<String> {
 
 /// Builds and says what was built.
 pub fn build(options: &Options) -> Result<String, String> {
+    let flavour = options.flavour;
     let binary = match &options.binary {
         Some(binary) => {
             std::path::absolute(binary).map_err(|cause| format!("{}: {cause}", binary.display()))?
         }
-        None => static_binary(&options.profile)?,
+        None => compiled(&options.profile, flavour)?,
     };
-    if !is_static(&fs::read(&binary).map_err(|cause| format!("{}: {cause}", binary.display()))?) {
-        return Err(format!("{} asks for a dynamic loader; the image has none", binary.display()));
+    let fits = fs::read(&binary).map_err(|cause| format!("{}: {cause}", binary.display()))?;
+    match (flavour, is_static(&fits)) {
+        (Flavour::Static, false) => {
+            return Err(format!("{} asks for a dynamic loader; the image has none", binary.display()));
+        }
+        (Flavour::Onnx, true) => {
+            return Err(format!("{} is static: it would crash as it loads ONNX Runtime", binary.display()));
+        }
+        _ => {}
     }
-    let context = shell::target().join("image");
-    println!("{}", context::prepare(&context, &binary)?);
+    let context = flavour.context();
+    println!("{}", context::prepare(&context, &binary, flavour)?);
     if options.context_only {
         return Ok(format!("{} is ready for a build", context.display()));
     }
     if let Some(why) = engine_missing() {
         return Err(format!("{why}; `--context-only` prepares the build context without it"));
     }
-    build_context(&context, &options.tag)?;
+    build_context(&context, options.tag())?;
     let size =
-        shell::output(shell::program("docker").args(["image", "inspect", "-f", "{{.Size}}", &options.tag]))?;
+        shell::output(shell::program("docker").args(["image", "inspect", "-f", "{{.Size}}", options.tag()]))?;
     let bytes: f64 = size.parse().map_err(|_| format!("docker gave `{size}` as the image's size"))?;
-    let mb = bytes / 1e6;
-    let hint =
-        if mb < BAR_MB { String::new() } else { format!("; `--profile ship` keeps it below {BAR_MB} MB") };
-    Ok(format!("{} is built, {mb:.1} MB{hint}", options.tag))
+    Ok(format!("{} is built, {}", options.tag(), weighed(bytes / 1e6, flavour)))
+}
+
+/// The size, and how to get below the bar where it is not kept. Of the other flavour ONNX Runtime alone is 35 MB.
+fn weighed(mb: f64, flavour: Flavour) -> String {
+    let hint = if flavour == Flavour::Onnx || mb < BAR_MB {
+        String::new()
+    } else {
+        format!("; `--profile ship` keeps it below {BAR_MB} MB")
+    };
+    format!("{mb:.1} MB{hint}")
 }
 
 /// The engine's build of a context, from its first step.
@@ -96,7 +153,7 @@ pub fn same_again(tag: &str) -> Result<(), String> {
         shell::output(shell::program("docker").args(inspect))
     };
     let context = shell::target().join("image-again");
-    context::prepare(&context, &shell::target().join("pelton-static"))?;
+    context::prepare(&context, &Flavour::Static.binary(), Flavour::Static)?;
     let again = format!("{tag}-again");
     build_context(&context, &again)?;
     let (first, second) = (layers(tag)?, layers(&again)?);
@@ -110,15 +167,15 @@ fn revision() -> String {
     shell::output(shell::program("git").args(["rev-parse", "HEAD"])).unwrap_or_default()
 }
 
-/// Builds the static binary and leaves what `cargo build` put at its place as it was.
+/// Builds the binary of a flavour and leaves what `cargo build` put at its place as it was.
 ///
-/// The flag goes to the binary alone, so no dependency is compiled again for it. Cargo writes both kinds to one path:
-/// the dynamic one is set aside and put back, for whoever runs it.
-fn static_binary(profile: &str) -> Result<PathBuf, String> {
+/// The flag for a static one goes to the binary alone, so no dependency is compiled again for it. Cargo writes all kinds
+/// to one path: the usual one is set aside and put back, for whoever runs it.
+fn compiled(profile: &str, flavour: Flavour) -> Result<PathBuf, String> {
     // Cargo's `dev` profile builds to `debug`.
     let folder = shell::target().join(if profile == "dev" { "debug" } else { profile });
     let (built, aside) = (folder.join("pelton"), folder.join("pelton.aside"));
-    let fixed = shell::target().join("pelton-static");
+    let fixed = flavour.binary();
     let problem = |path: &Path, cause: std::io::Error| format!("{}: {cause}", path.display());
     // One from an earlier run that was ended midway is stale.
     if aside.exists() {
@@ -130,7 +187,10 @@ fn static_binary(profile: &str) -> Result<PathBuf, String> {
     }
     let mut cargo =
         shell::cargo(["rustc", "--locked", "--package", "pelton", "--bin", "pelton", "--profile", profile]);
-    let compiled = shell::run(cargo.args(["--", "-C", "target-feature=+crt-static"]));
+    let compiled = shell::run(match flavour {
+        Flavour::Static => cargo.args(["--", "-C", "target-feature=+crt-static"]),
+        Flavour::Onnx => &mut cargo,
+    });
     // Cargo links anew rather than writing into the file, so the copy behind `aside` is still the old one.
     let moved = compiled.and_then(|()| fs::copy(&built, &fixed).map_err(|cause| problem(&fixed, cause)));
     if was_there {

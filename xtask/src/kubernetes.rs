@@ -53,21 +53,37 @@ pub fn run(options: &Options) -> Result<(), String> {
         Done::With(kit) => kit,
         Done::Skipped(why) => return Err(why),
     };
-    let images = match &options.binary {
-        Some(binary) => packed(binary, &kit)?,
+    match &options.binary {
+        Some(binary) => test(&kit, binary),
         None => {
             image::build(&image::Options {
-                tag: String::new(),
-                profile: "release".into(),
-                binary: None,
                 context_only: true,
+                ..image::Options::release("localhost/pelton:test")
             })?;
-            packed(&shell::target().join("image/root/pelton"), &kit)?
+            test(&kit, &from_image())
         }
-    };
-    let mut test = shell::cargo(["test", "-p", "pelton-tests", "--locked", "--test", "kubernetes", "--"]);
+    }
+}
+
+/// The step of `cargo xtask ci`: the same with the image that was built before, where this machine can.
+pub fn step() -> Result<Done<()>, String> {
+    match kit()? {
+        Done::With(kit) => test(&kit, &from_image()).map(Done::With),
+        Done::Skipped(why) => Ok(Done::Skipped(why)),
+    }
+}
+
+/// The binary as it is in the image.
+fn from_image() -> PathBuf {
+    shell::target().join("image/root/pelton")
+}
+
+/// The tests on a cluster. Of the whole workspace, so that nothing is compiled with other features than for all tests.
+fn test(kit: &Path, binary: &Path) -> Result<(), String> {
+    let images = packed(binary, kit)?;
+    let mut test = shell::cargo(["test", "--workspace", "--locked", "--test", "kubernetes", "--"]);
     test.args(["--nocapture", "--test-threads=1"]);
-    shell::run(test.env("PELTON_TEST_KUBERNETES", variable(&kit, &images)))
+    shell::run(test.env("PELTON_TEST_KUBERNETES", variable(kit, &images)))
 }
 
 /// `cargo xtask infra k8s up|down`
@@ -97,8 +113,11 @@ fn variable(kit: &Path, images: &[PathBuf]) -> String {
     all.map(|path| path.display().to_string()).collect::<Vec<_>>().join(":")
 }
 
-/// The folder with the kit's programs. They are built once: from nothing that takes about 14 minutes of CPU.
+/// The folder with the kit's programs. They are built once: `tests/infra/k8s/NOTES.md` says what that costs.
 fn kit() -> Result<Done<PathBuf>, String> {
+    if shell::output(shell::program("id").arg("-u")).is_ok_and(|user| user != "0") {
+        return Ok(Done::Skipped("a Kubernetes cluster needs root, for the namespaces of its nodes".into()));
+    }
     let missing = NEEDED.iter().find(|(program, _)| !shell::have(program));
     let missing = missing.map(|(_, package)| *package);
     let missing = missing.or_else(|| (!Path::new(PLUGINS).exists()).then_some("containernetworking-plugins"));

@@ -31,6 +31,12 @@ pub enum ModelError {
         /// What the operating system said.
         why: String,
     },
+    /// ONNX Runtime was asked for.
+    #[error("there is no ONNX Runtime here: {why}")]
+    NoRuntime {
+        /// What the loader said, or that there is none.
+        why: String,
+    },
     /// The bytes are no model of a kind the runtime knows.
     #[error("not an ONNX model: {why}")]
     NotAModel {

@@ -1,9 +1,10 @@
 //! The built-in runtime: `rten`, in Rust, on the CPU.
 
 use crate::{
+    batches,
     error::ModelError,
     model::{Model, Port, Runtime, Signature},
-    onnx_check,
+    onnx_check, strangers,
     tensor::{Dim, ElementType, Rows, TensorInfo},
 };
 use rten::{
@@ -27,7 +28,7 @@ impl Runtime for RtenRuntime {
     }
 
     fn load(&self, bytes: Vec<u8>) -> Result<Box<dyn Model>, ModelError> {
-        refuse_obvious_strangers(&bytes)?;
+        strangers::refuse(&bytes)?;
         onnx_check::check(&bytes).map_err(|why| ModelError::NotAModel { why })?;
         let mut options = ModelOptions::with_all_ops();
         options.prepack_weights(true);
@@ -39,23 +40,6 @@ impl Runtime for RtenRuntime {
             .map_err(|e| load_error(&e))?;
         Ok(Box::new(RtenModel::new(model)))
     }
-}
-
-/// What files look like that people take for models; everything else is up to the parser.
-fn refuse_obvious_strangers(bytes: &[u8]) -> Result<(), ModelError> {
-    let looks = match bytes {
-        [] => "the file is empty",
-        [b'P', b'K', 3, 4, ..] => "it is a zip archive (a PyTorch or NumPy file?); export to ONNX",
-        [0x89, b'H', b'D', b'F', ..] => "it is an HDF5 file (Keras?); export to ONNX",
-        [0x1f, 0x8b, ..] => "it is compressed with gzip",
-        _ if bytes.starts_with(b"version https://git-lfs") => "it is a Git LFS pointer; run git lfs pull",
-        // A model begins with a control character, the tag of its first field.
-        _ if bytes.iter().take(512).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => {
-            "it looks like text"
-        }
-        _ => return Ok(()),
-    };
-    Err(ModelError::NotAModel { why: looks.into() })
 }
 
 fn load_error(error: &rten::LoadError) -> ModelError {
@@ -111,14 +95,13 @@ impl RtenModel {
         }
     }
 
-    /// One run of exactly these rows; appends the results.
+    /// One run of exactly these rows: the numbers of each output.
     fn run_once(
         &self,
         signature: &Signature,
         rows: &[f32],
         count: usize,
-        out: &mut Vec<f32>,
-    ) -> Result<(), ModelError> {
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
         let unknown =
             |port: &Port| ModelError::Run { why: format!("the model has no tensor number {}", port.index) };
         let mut inputs = Vec::with_capacity(signature.inputs.len());
@@ -139,19 +122,7 @@ impl RtenModel {
         if results.len() != signature.outputs.len() {
             return Err(ModelError::Run { why: format!("it gave {} tensors", results.len()) });
         }
-        let columns =
-            signature.outputs.iter().zip(&results).map(|(port, result)| numbers(port, result, count));
-        let columns: Vec<Vec<f32>> = columns.collect::<Result<_, _>>()?;
-        if let [only] = &columns[..] {
-            out.extend_from_slice(only);
-            return Ok(());
-        }
-        for row in 0..count {
-            for (port, column) in signature.outputs.iter().zip(&columns) {
-                out.extend_from_slice(&column[row * port.width()..(row + 1) * port.width()]);
-            }
-        }
-        Ok(())
+        signature.outputs.iter().zip(&results).map(|(port, result)| numbers(port, result, count)).collect()
     }
 }
 
@@ -160,7 +131,7 @@ fn tensor<'r>(port: &Port, rows: &'r [f32], row: usize, from: usize, count: usiz
     let mut dims = Vec::with_capacity(1 + port.dims.len());
     dims.push(count);
     dims.extend_from_slice(&port.dims);
-    let own = rows.chunks_exact(row).flat_map(|row| row[from..from + port.width()].iter().copied());
+    let own = batches::column(port, rows, row, from);
     // A number that the type cannot hold becomes the nearest that it can.
     match port.element {
         ElementType::F32 if row == port.width() => TensorView::from_data(&dims, rows).into(),
@@ -175,20 +146,15 @@ fn tensor<'r>(port: &Port, rows: &'r [f32], row: usize, from: usize, count: usiz
 fn numbers(port: &Port, result: &Value, count: usize) -> Result<Vec<f32>, ModelError> {
     let shape = result.shape();
     if shape.first() != Some(&count) || shape[1..] != port.dims[..] {
-        return Err(wrong(port, count, &format!("{:?}", &shape[..])));
+        return Err(batches::wrong(port, count, &format!("{:?}", &shape[..])));
     }
     Ok(match result {
         Value::FloatTensor(t) => t.to_vec(),
         Value::Int32Tensor(t) => t.iter().map(|n| *n as f32).collect(),
         Value::Int8Tensor(t) => t.iter().map(|n| f32::from(*n)).collect(),
         Value::UInt8Tensor(t) => t.iter().map(|n| f32::from(*n)).collect(),
-        other => return Err(wrong(port, count, &format!("{:?} elements", other.dtype()))),
+        other => return Err(batches::wrong(port, count, &format!("{:?} elements", other.dtype()))),
     })
-}
-
-fn wrong(output: &Port, count: usize, given: &str) -> ModelError {
-    let dims: Vec<usize> = std::iter::once(count).chain(output.dims.iter().copied()).collect();
-    ModelError::Shape { tensor: output.name.clone(), expected: format!("{dims:?}"), given: given.to_owned() }
 }
 
 impl Model for RtenModel {
@@ -201,29 +167,7 @@ impl Model for RtenModel {
     }
 
     fn run(&mut self, signature: &Signature, rows: &Rows) -> Result<Rows, ModelError> {
-        let width = signature.input_width();
-        if rows.width() != width {
-            let names: Vec<_> = signature.inputs.iter().map(|port| port.name.as_str()).collect();
-            return Err(ModelError::Shape {
-                tensor: names.join("`, `"),
-                expected: format!("{width} numbers in a row"),
-                given: rows.width().to_string(),
-            });
-        }
-        let mut out = Vec::with_capacity(rows.len() * signature.output_width());
-        match signature.batch() {
-            None if rows.is_empty() => {}
-            None => self.run_once(signature, rows.values(), rows.len(), &mut out)?,
-            // A model exported for a fixed batch: fill up the last run with zeros and drop what comes of them.
-            Some(batch) => {
-                for chunk in rows.values().chunks(batch * width) {
-                    let mut padded = chunk.to_vec();
-                    padded.resize(batch * width, 0.0);
-                    self.run_once(signature, &padded, batch, &mut out)?;
-                }
-            }
-        }
-        Ok(Rows::from_values(signature.output_width(), out).slice(0, rows.len()))
+        batches::run_all(signature, rows, |numbers, count| self.run_once(signature, numbers, count))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Models that an executor knows: each is read and loaded once, however many operators and tasks name it.
 
 use pelton_model::{
-    Digest, Model, ModelError, ModelFile, Rows, RtenRuntime, Runtime, Service, Signature, TensorInfo, lookup,
+    Digest, Model, ModelError, ModelFile, Rows, Runtime, Service, Signature, TensorInfo, lookup,
 };
 use pelton_sdk::{BuildContext, OptionError, Services};
 use std::{
@@ -46,9 +46,9 @@ pub(crate) struct Described {
     pub tensors: Arc<Tensors>,
 }
 
-/// The slot of a model among the things an executor shares.
-pub(crate) fn slot(digest: Digest, services: &Services) -> Arc<Mutex<Known>> {
-    let key = format!("infer model {digest}");
+/// The slot of a model and what runs it among the things an executor shares.
+pub(crate) fn slot(digest: Digest, runtime: &dyn Runtime, services: &Services) -> Arc<Mutex<Known>> {
+    let key = format!("infer model {digest} {}", runtime.name());
     match services.get_or_try_insert(&key, || Ok::<_, Infallible>(Mutex::<Known>::default())) {
         Ok(Some(slot)) => slot,
         // Nobody else uses such a key; if somebody did, the model would be loaded for each operator.
@@ -59,18 +59,19 @@ pub(crate) fn slot(digest: Digest, services: &Services) -> Arc<Mutex<Known>> {
 /// Find a model and learn its tensors.
 pub(crate) fn describe(
     name: &str,
+    runtime: &dyn Runtime,
     context: &BuildContext,
     errors: &mut Vec<OptionError>,
 ) -> Option<Described> {
     let file =
         lookup::read(name, &context.models).map_err(|e| errors.push(model_error("/model", &e))).ok()?;
-    let slot = slot(file.digest, &context.services);
+    let slot = slot(file.digest, runtime, &context.services);
     let mut known = slot.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(tensors) = known.tensors.clone() {
         return Some(Described { digest: file.digest, tensors });
     }
     let digest = file.digest;
-    let model = load(name, file, &mut known).map_err(|error| errors.push(error)).ok()?;
+    let model = load(name, file, runtime, &mut known).map_err(|error| errors.push(error)).ok()?;
     let tensors = Arc::new(Tensors { inputs: model.inputs().to_vec(), outputs: model.outputs().to_vec() });
     known.tensors = Some(tensors.clone());
     // Where operators run, one is built next; whoever only checks must not keep a model for it.
@@ -82,9 +83,10 @@ pub(crate) fn describe(
 pub(crate) fn take(
     name: &str,
     digest: Digest,
+    runtime: &dyn Runtime,
     context: &BuildContext,
 ) -> Result<Box<dyn Model>, OptionError> {
-    let slot = slot(digest, &context.services);
+    let slot = slot(digest, runtime, &context.services);
     let mut known = slot.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(spare) = known.spare.take() {
         return Ok(spare);
@@ -94,12 +96,17 @@ pub(crate) fn take(
         let message = format!("model `{name}` ({}) changed while it was read", file.path.display());
         return Err(OptionError::at("/model", message).hint("apply again once it is written"));
     }
-    load(name, file, &mut known)
+    load(name, file, runtime, &mut known)
 }
 
-fn load(name: &str, file: ModelFile, known: &mut Known) -> Result<Box<dyn Model>, OptionError> {
+fn load(
+    name: &str,
+    file: ModelFile,
+    runtime: &dyn Runtime,
+    known: &mut Known,
+) -> Result<Box<dyn Model>, OptionError> {
     known.loads += 1;
-    RtenRuntime.load(file.bytes).map_err(|e| {
+    runtime.load(file.bytes).map_err(|e| {
         let mut error = model_error("/model", &e);
         error.message = format!("model `{name}` ({}): {}", file.path.display(), error.message);
         error
@@ -112,6 +119,9 @@ pub(crate) fn model_error(at: &str, error: &ModelError) -> OptionError {
     match error {
         ModelError::Missing { .. } => made.hint("put the file there, or give its place as file:///..."),
         ModelError::UnknownTensor { kind, .. } => made.hint(format!("use the {kind}'s name in the model")),
+        ModelError::NoRuntime { .. } => made.hint(
+            "run the image `pelton-onnx`, which has it, or leave the choice to Pelton with `runtime: auto`",
+        ),
         ModelError::UnsupportedOperator { .. } => {
             made.hint("export the model with plain operators (without `ai.onnx.ml`, for instance)")
         }

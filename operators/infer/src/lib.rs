@@ -52,9 +52,9 @@ impl OperatorFactory for InferFactory {
 }
 
 fn build(options: &Value, context: &BuildContext) -> Result<Infer, Vec<OptionError>> {
-    let Checked { plan, name, digest, signature } = options::check(options, context)?;
+    let Checked { plan, name, digest, runtime, signature } = options::check(options, context)?;
     let failed = |message: String| vec![OptionError::at("/model", message)];
-    let key = format!("infer {digest} {signature:?} {:?}", plan.limits);
+    let key = format!("infer {digest} {} {signature:?} {:?}", runtime.name(), plan.limits);
     let slot = context.services.get_or_try_insert(&key, || Ok::<_, Infallible>(Running::default()));
     let Ok(Some(slot)) = slot else {
         return Err(failed(format!("the service `{key}` is of another type")));
@@ -63,7 +63,7 @@ fn build(options: &Value, context: &BuildContext) -> Result<Infer, Vec<OptionErr
     let service = match slot.upgrade() {
         Some(service) => service,
         None => {
-            let model = known::take(&name, digest, context).map_err(|e| vec![e])?;
+            let model = known::take(&name, digest, runtime, context).map_err(|e| vec![e])?;
             let service = Service::start(&name, model, signature, plan.limits)
                 .map_err(|e| failed(format!("no thread for model `{name}`: {e}")))?;
             let service = Arc::new(service);
@@ -140,7 +140,8 @@ mod tests {
         });
         let loads = |context: &BuildContext| {
             let digest = pelton_model::lookup::read("digits", &models).unwrap().digest;
-            known::slot(digest, &context.services).lock().unwrap().loads
+            let runtime = pelton_model::Engine::Auto.runtime().unwrap();
+            known::slot(digest, runtime, &context.services).lock().unwrap().loads
         };
         InferFactory.check(&options, &context).unwrap();
         let first = build(&options, &context).unwrap();

@@ -6,7 +6,7 @@ pub(crate) use input::{Format, Input, Source};
 
 use crate::known;
 use input::InputOptions;
-use pelton_model::{Digest, Limits, Model, ModelError, Port, Signature, lookup};
+use pelton_model::{Digest, Engine, Limits, Model, ModelError, Port, Runtime, Signature, lookup};
 use pelton_sdk::{BuildContext, OptionError, Order, member::Path, parse_options};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -26,6 +26,10 @@ const MAX_DELAY: Duration = Duration::from_secs(10);
 pub(crate) struct InferOptions {
     /// Model: a file of the models directory (`digits.onnx`), `name@version`, or a `file://` URL.
     model: String,
+    /// What runs it: `rten` is built in; `onnxruntime` is in the image `pelton-onnx`, has all operators and is faster on
+    /// convolutions; `auto` is that one where it is there.
+    #[serde(default)]
+    runtime: RuntimeName,
     /// Where the numbers of the model's only input come from.
     input: Option<InputOptions>,
     /// The same for a model with several inputs, each with its `name`.
@@ -48,6 +52,26 @@ pub(crate) struct InferOptions {
     /// In which order records leave. `key` keeps that of the partition.
     #[serde(default)]
     order: Order,
+}
+
+/// What runs a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum RuntimeName {
+    #[default]
+    Auto,
+    Rten,
+    OnnxRuntime,
+}
+
+impl From<RuntimeName> for Engine {
+    fn from(name: RuntimeName) -> Self {
+        match name {
+            RuntimeName::Auto => Engine::Auto,
+            RuntimeName::Rten => Engine::Rten,
+            RuntimeName::OnnxRuntime => Engine::OnnxRuntime,
+        }
+    }
 }
 
 /// Rows in a run at most.
@@ -156,6 +180,7 @@ pub(crate) struct Checked {
     pub plan: Plan,
     pub name: String,
     pub digest: Digest,
+    pub runtime: &'static dyn Runtime,
     pub signature: Signature,
 }
 
@@ -176,7 +201,10 @@ pub(crate) fn check(options: &Value, context: &BuildContext) -> Result<Checked, 
         .iter()
         .map(|(at, output)| label_names(at, output, &options, context, &mut errors))
         .collect();
-    let model = known::describe(&options.model, context, &mut errors);
+    let runtime = Engine::from(options.runtime).runtime();
+    let runtime = runtime.map_err(|e| errors.push(known::model_error("/runtime", &e)));
+    let Ok(runtime) = runtime else { return Err(errors) };
+    let model = known::describe(&options.model, runtime, context, &mut errors);
     let Some(model) = model else { return Err(errors) };
     let tensors = &*model.tensors;
     let mut ports: [Vec<Port>; 2] = Default::default();
@@ -214,7 +242,7 @@ pub(crate) fn check(options: &Value, context: &BuildContext) -> Result<Checked, 
         limits,
         order: options.order,
     };
-    Ok(Checked { plan, name: options.model, digest: model.digest, signature })
+    Ok(Checked { plan, name: options.model, digest: model.digest, runtime, signature })
 }
 
 /// Names of classes, and where they were given.

@@ -23,7 +23,7 @@ pub fn run(options: &Scale) -> Result<(), String> {
         None => {
             let fresh = image::Options::release("localhost/pelton:bench");
             println!("{}", image::build(&fresh)?);
-            fresh.tag
+            fresh.tag().to_owned()
         }
     };
     let test =

@@ -81,7 +81,7 @@ pub fn run(options: &Worker) -> Result<(), String> {
         (None, None) => {
             let fresh = image::Options::release("localhost/pelton:bench");
             println!("{}", image::build(&fresh)?);
-            Some(fresh.tag)
+            Some(fresh.tag().to_owned())
         }
         (_, Some(why)) => {
             println!("without containers: {why}");

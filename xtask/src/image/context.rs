@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::sbom::Parts;
+use super::{Flavour, onnx};
 use crate::shell;
 
 /// Where Debian and most others keep the certificates of public authorities.
@@ -14,7 +15,7 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const USER: &str = "65532";
 
 /// Writes `root.tar` into the folder, which is made new, and says what each part costs.
-pub fn prepare(context: &Path, binary: &Path) -> Result<String, String> {
+pub fn prepare(context: &Path, binary: &Path, flavour: Flavour) -> Result<String, String> {
     let root = context.join("root");
     let parts = Parts::of_pelton()?;
     let make = || -> std::io::Result<()> {
@@ -29,10 +30,13 @@ pub fn prepare(context: &Path, binary: &Path) -> Result<String, String> {
         fs::copy(CERTIFICATES, root.join("etc/ssl/certs/ca-certificates.crt"))?;
         fs::write(root.join("etc/passwd"), format!("pelton:x:{USER}:{USER}::/data:/sbin/nologin\n"))?;
         fs::copy(shell::top().join("LICENSE"), root.join("usr/share/doc/pelton/LICENSE"))?;
-        fs::write(root.join("usr/share/doc/pelton/sbom.cdx.json"), parts.cyclonedx())
+        fs::write(root.join("usr/share/doc/pelton/sbom.cdx.json"), parts.cyclonedx(flavour))
     };
     make().map_err(|cause| format!("{}: {cause} ({CERTIFICATES} must exist)", context.display()))?;
     with_list(binary, &root.join("pelton"), &parts, context)?;
+    if flavour == Flavour::Onnx {
+        onnx::add(&root, binary)?;
+    }
     archive(context, &root)?;
     Ok(costs(&root, &parts))
 }
@@ -62,8 +66,11 @@ fn archive(context: &Path, root: &Path) -> Result<(), String> {
     };
     // Belongs to the user, so that a new named volume at /data does as well.
     add("--create", USER, &["data"])?;
-    add("--append", "0", &["etc", "pelton", "usr"])?;
-    Ok(())
+    let listed = fs::read_dir(root).map_err(|cause| format!("{}: {cause}", root.display()))?;
+    let names = listed.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name != "data").collect();
+    names.sort();
+    add("--append", "0", &names.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Bytes by file, and of the binary by section.
@@ -79,6 +86,8 @@ fn costs(root: &Path, parts: &Parts) -> String {
     for name in ["usr/share/doc/pelton/sbom.cdx.json", "etc/ssl/certs/ca-certificates.crt"] {
         lines.push(format!("{:>8.2} MB  /{name}", size(name)));
     }
+    let libraries = onnx::libraries_of(root);
+    lines.extend(libraries.iter().map(|name| format!("{:>8.2} MB  /{name}", size(name))));
     lines.join("\n")
 }
 

@@ -10,6 +10,7 @@ use std::io::Write;
 use flate2::{Compression, write::ZlibEncoder};
 use serde_json::{Value, json};
 
+use super::{Flavour, onnx};
 use crate::shell;
 
 /// Libraries in C that crates bring along and no list of crates names: crate, library, licence, and where the crate's
@@ -62,7 +63,7 @@ impl Parts {
     }
 
     /// A CycloneDX 1.5 document. Without a serial number and a time, so that two builds give the same.
-    pub fn cyclonedx(&self) -> String {
+    pub fn cyclonedx(&self, flavour: Flavour) -> String {
         let reference = |part: &Part| format!("pkg:cargo/{}@{}", part.name, part.version);
         let component = |part: &Part| {
             json!({
@@ -73,6 +74,7 @@ impl Parts {
         };
         let mut components: Vec<Value> = self.0.iter().skip(1).map(component).collect();
         components.extend(self.0.iter().filter_map(in_c));
+        components.extend((flavour == Flavour::Onnx).then(onnx::component));
         let uses = |part: &Part| {
             let on: Vec<String> = part.uses.iter().map(|at| reference(&self.0[*at])).collect();
             json!({ "ref": reference(part), "dependsOn": on })
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_document_names_libraries_in_c_by_their_own_version() {
-        let document = parts(&graph(), "pelton").unwrap().cyclonedx();
+        let document = parts(&graph(), "pelton").unwrap().cyclonedx(Flavour::Static);
         let document: Value = serde_json::from_str(&document).unwrap();
         let components = document["components"].as_array().unwrap();
         assert!(components.iter().any(|c| c["purl"] == "pkg:generic/librdkafka@2.12.1"), "{document:#}");
