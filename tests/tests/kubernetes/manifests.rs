@@ -50,7 +50,7 @@ pub fn values() -> String {
     format!(
         "broker:\n  enabled: true\n  persistence: {{storageClass: {STORAGE}, size: 1Gi}}\n  {role}\n  {small}\n\
          coordinator:\n  createTopics: 4\n  persistence: {{storageClass: {STORAGE}, size: 1Gi}}\n  {role}\n  {models}\n  {small}\n\
-         operator:\n  {role}\n  {small}\n\
+         operator:\n  replicas: 2\n  {role}\n  {small}\n\
          worker:\n  autoscale: {{enabled: true, min: 1, max: 4, tasksPerWorker: 1, scaleInAfter: 2s}}\n  {models}\n  {small}\n"
     )
 }

@@ -114,6 +114,7 @@ impl<'a> Story<'a> {
         println!("{listed}");
         assert!(listed.contains("LAG") && listed.contains("running"), "{listed}");
         self.workers(2);
+        self.told("Applied");
     }
 
     pub fn recognises_digits(&mut self) {
@@ -139,12 +140,47 @@ impl<'a> Story<'a> {
                     .cluster
                     .kubectl(&["scale", "pipeline", "digits", &format!("--replicas={tasks}")])
                     .unwrap();
+                if tasks == 4 {
+                    story.kills_the_operator_that_works();
+                }
                 story.workers(tasks);
                 println!("  {tasks} tasks on {tasks} workers after {:.1} s", begun.elapsed().as_secs_f64());
             }
         });
         self.cluster.kubectl(&["scale", "pipeline", "digits", "--replicas=4"]).unwrap();
         self.workers(4);
+    }
+
+    /// Of two operators the one that holds the lease is gone at once, in the middle of its work; the other takes over.
+    fn kills_the_operator_that_works(&self) {
+        let holder = || {
+            let lease = self.cluster.get(&["lease", "pelton-operator"]);
+            lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
+        };
+        let first = holder();
+        let pods = self.cluster.get(&["pods", "-l", "app.kubernetes.io/component=operator"]);
+        let names = pods["items"].as_array().into_iter().flatten();
+        let mut names = names.filter_map(|pod| pod["metadata"]["name"].as_str());
+        let working =
+            names.find(|name| first.contains(name)).unwrap_or_else(|| panic!("no pod of `{first}`"));
+        self.cluster.kubectl(&["delete", "pod", working, "--grace-period=0", "--force"]).unwrap();
+        let begun = Instant::now();
+        let next = self.cluster.until("another operator holds the lease", || {
+            let next = holder();
+            (!next.is_empty() && next != first).then_some(next)
+        });
+        println!("  {working} killed; {} works {:.1} s later", next.unwrap(), begun.elapsed().as_secs_f64());
+    }
+
+    /// An event of this reason is there about a pipeline.
+    fn told(&self, reason: &str) {
+        let select = format!("--field-selector=involvedObject.kind=Pipeline,reason={reason}");
+        self.cluster
+            .until(&format!("an event `{reason}`"), || {
+                let events = self.cluster.get(&["events", &select]);
+                events["items"].as_array().is_some_and(|all| !all.is_empty()).then_some(())
+            })
+            .unwrap();
     }
 
     pub fn upgrades(&mut self) {
@@ -190,6 +226,7 @@ impl<'a> Story<'a> {
 
     pub fn ends(&self) {
         self.cluster.kubectl(&["delete", "pipeline", "digits", "--timeout=120s"]).unwrap();
+        self.told("Deleted");
         self.cluster.helm(&["uninstall", "pelton", "--wait", "--timeout", "3m"]).unwrap();
         self.cluster
             .until("no pod is left", || {
