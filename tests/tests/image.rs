@@ -100,14 +100,13 @@ fn onnx_runtime_recognises_digits_in_its_image_and_the_static_one_refuses_it() {
     let (Some(image), Some(with_onnx)) = (parts::image(), parts::image_with_onnx()) else { return };
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits");
     let stage = stage();
-    let asks = |runtime: &str| {
-        let pipeline = fs::read_to_string(examples.join("pipeline.yaml")).unwrap();
+    let pipeline = fs::read_to_string(examples.join("pipeline.yaml")).unwrap();
+    for runtime in ["auto", "rten", "onnxruntime"] {
         let asked = pipeline
             .replace("model: digits.onnx", &format!("model: digits.onnx\n        runtime: {runtime}"));
         assert_ne!(asked, pipeline);
         fs::write(stage.path().join(format!("{runtime}.yaml")), asked).unwrap();
-    };
-    ["auto", "rten", "onnxruntime"].map(asks);
+    }
     fs::copy(examples.join("digits.onnx"), stage.path().join("digits.onnx")).unwrap();
     let tested = |image: &str, runtime: &str| {
         let file = format!("/stage/{runtime}.yaml");

@@ -367,7 +367,8 @@ impl Flusher {
 
     fn run(&self) {
         while let Some(job) = self.next() {
-            let over = || self.over.load(Ordering::Acquire) || self.ended.load(Ordering::Acquire) >= job.number;
+            let over =
+                || self.over.load(Ordering::Acquire) || self.ended.load(Ordering::Acquire) >= job.number;
             // Failed records are counted until the executor has seen them.
             if until_sent(&job.client, over) {
                 self.ended.fetch_max(job.number, Ordering::AcqRel);

@@ -10,7 +10,7 @@ use crate::{
 };
 use ort::{
     environment::Environment,
-    session::{Session, SessionInputValue},
+    session::{Session, SessionInputValue, builder::SessionBuilder},
     value::{DynValue, Outlet, Tensor, TensorElementType, ValueType},
 };
 use std::{borrow::Cow, env, sync::OnceLock};
@@ -68,12 +68,11 @@ impl Runtime for OnnxRuntime {
         onnx_check::check(&bytes).map_err(|why| ModelError::NotAModel { why })?;
         let failed = |e: ort::Error| load_error(&e);
         // One thread, as an executor is a core; and none that waits by turning round.
-        let mut builder = Session::builder(&self.environment)
-            .map_err(failed)?
-            .with_intra_threads(1)
-            .and_then(|builder| builder.with_inter_threads(1))
-            .and_then(|builder| builder.with_intra_op_spinning(false))
-            .map_err(|e| ModelError::Invalid { why: e.message().to_owned() })?;
+        let refused = |e: ort::Error<SessionBuilder>| ModelError::Invalid { why: e.message().to_owned() };
+        let builder = Session::builder(&self.environment).map_err(failed)?;
+        let builder = builder.with_intra_threads(1).map_err(refused)?;
+        let builder = builder.with_inter_threads(1).map_err(refused)?;
+        let mut builder = builder.with_intra_op_spinning(false).map_err(refused)?;
         let session = builder.commit_from_memory(&bytes).map_err(failed)?;
         Ok(Box::new(OnnxModel::new(session)))
     }
