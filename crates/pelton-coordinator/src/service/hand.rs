@@ -145,15 +145,15 @@ impl Hand {
         Ok(seen.into_iter().map(judged).collect())
     }
 
-    /// Commit in a transaction of the task's producer.
+    /// Commit in a transaction of the task's producer. Whether each request has its answer (P7).
     pub(super) fn commit_with(
         &self,
         producer: &mut dyn Producer,
         positions: &Positions,
         metadata: &str,
-    ) -> Result<(), Trouble> {
+    ) -> Result<bool, Trouble> {
         producer.start_commit(positions, metadata);
-        wait("the commit", || producer.poll_commit()).map(drop)
+        wait("the commit", || producer.poll_commit())
     }
 
     /// Commit without one.

@@ -185,7 +185,10 @@ fn set(registry: &Registry, setting: &Setting) -> Result<Vec<PartitionAt>, Troub
     }
     let metadata = own.to_string();
     match &mut producer {
-        Some(producer) => hand.commit_with(&mut **producer, &after, &metadata)?,
+        // What is on its way yet is refused from the next init of this id on, which comes before any work.
+        Some(producer) => {
+            hand.commit_with(&mut **producer, &after, &metadata)?;
+        }
         None => hand.commit(&after, &metadata)?,
     }
     producer.map_or(Ok(()), close)?;

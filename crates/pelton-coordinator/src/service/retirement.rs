@@ -10,6 +10,9 @@ use pelton_sabotage::{
 use pelton_sdk::Registry;
 use pelton_types::{Code, Incident, TaskId};
 
+/// Commits whose requests did not all get their answers, before the coordinator comes back to it later.
+const ATTEMPTS: u32 = 3;
+
 /// Retire a task. Waits; for threads that may.
 ///
 /// # Errors
@@ -17,20 +20,33 @@ use pelton_types::{Code, Incident, TaskId};
 pub(super) fn retire(registry: &Registry, wish: &Retiring) -> Result<(), Incident> {
     let incident = |why: Trouble| incident(why.code, &wish.task, &why.text);
     let mut hand = Hand::new(registry, &wish.task, &wish.definition, &wish.sources).map_err(incident)?;
+    for _ in 0..ATTEMPTS {
+        if claim(&mut hand, wish)? {
+            return Ok(());
+        }
+    }
+    Err(failed(&wish.task, &format!("requests of {ATTEMPTS} commits in a row are left without an answer")))
+}
+
+/// Claim the offsets of the old task, once. Whether that is certain: a request without an answer may be on its way yet and
+/// would set the offsets back, under a generation whose producers fence nothing of this one. The init of the next attempt
+/// makes the broker refuse it.
+fn claim(hand: &mut Hand, wish: &Retiring) -> Result<bool, Incident> {
+    let incident = |why: Trouble| incident(why.code, &wish.task, &why.text);
     let mut producer = hand.producer().map_err(incident)?;
     let seen = hand.read().map_err(incident)?;
     points::reach(Point::Retiring);
-    let outcome = match retirement(&wish.task, wish.next, &seen) {
-        Retirement::Done => Ok(()),
-        Retirement::Claim { .. } if breaks(Defect::NoRetirementClaim) => Ok(()),
-        Retirement::Refused(incident) => Err(incident),
+    let certain = match retirement(&wish.task, wish.next, &seen) {
+        Retirement::Done => Ok(true),
+        Retirement::Claim { .. } if breaks(Defect::NoRetirementClaim) => Ok(true),
+        Retirement::Refused(refused) => Err(refused),
         Retirement::Claim { positions, stamp } => {
             hand.commit_with(&mut *producer, &positions, &stamp.to_string()).map_err(incident)
         }
     };
     points::reach(Point::Retired);
     close(producer).map_err(incident)?;
-    outcome
+    certain
 }
 
 /// Why a retirement did not come to its end.
