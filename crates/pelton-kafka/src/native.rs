@@ -168,6 +168,25 @@ impl Client {
         self.raw
     }
 
+    /// Connect to the configured brokers anew if the client has lost them. A metadata answer that names no broker, as a
+    /// cluster gives whose only one is fenced for a moment, makes librdkafka 2.12.1 let go of all it knows, and now and then
+    /// it looks for none again (<https://github.com/confluentinc/librdkafka/issues/5301>). To be called now and then only:
+    /// the library keeps the addresses of each call.
+    pub(crate) fn look_for_brokers(&self) {
+        let mut text = vec![0_u8; 4096];
+        let mut length = text.len();
+        // SAFETY: a live client, whose configuration lives as long; the library writes at most `length` bytes, with a zero
+        // at the end, and copies what it is given.
+        unsafe {
+            let conf = sys::rd_kafka_conf(self.raw);
+            let name = c"bootstrap.servers".as_ptr();
+            let found = sys::rd_kafka_conf_get(conf, name, text.as_mut_ptr().cast(), &raw mut length);
+            if found == sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK && length <= text.len() {
+                sys::rd_kafka_brokers_add(self.raw, text.as_ptr().cast());
+            }
+        }
+    }
+
     /// Close it on the thread that drops it last: it is gone when that drop returns.
     pub(crate) fn closes_where_dropped(&self) {
         self.closes_here.store(true, Ordering::Relaxed);

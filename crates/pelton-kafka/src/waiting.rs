@@ -120,6 +120,9 @@ impl Shared {
                 What::End(end) => ask_end(client, &all, end),
                 What::Committed => ask_committed(client, &all),
             };
+            if answered.as_ref().is_err_and(|failure| failure.code == code::TIMED_OUT) {
+                client.look_for_brokers();
+            }
             let each = questions.iter().map(|of| (of.number, Answer::Partitions(share(of, &answered))));
             self.lock().answered.extend(each);
             signal.raise();
