@@ -14,7 +14,6 @@ mod throughput;
 
 use crate::chaos::topics::Trouble;
 pub use figures::Figures;
-pub use process::cpu_seconds_of;
 use process::{Broker, Kafka, Target};
 use std::{
     fs,

@@ -19,19 +19,6 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// An `ApiVersions` request of version 0, with its length.
 const API_VERSIONS: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 255, 255];
 
-/// User and system time of all threads of a process so far, seconds; in steps of 10 ms.
-///
-/// # Errors
-/// There is no such process.
-pub fn cpu_seconds_of(pid: u32) -> Result<f64, Trouble> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name in brackets may hold blanks; times are the 12th and 13th field behind it.
-    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
-    let sum = ticks(11).zip(ticks(12)).map(|(user, system)| (user + system) / TICKS_PER_SECOND);
-    Ok(sum.ok_or("/proc/PID/stat has another form than proc(5) says")?)
-}
-
 /// A broker that is measured.
 pub trait Target {
     /// Whose figures these are.
@@ -42,7 +29,12 @@ pub trait Target {
     fn pid(&self) -> u32;
     /// User and system time of all its threads so far, seconds; in steps of 10 ms.
     fn cpu_seconds(&self) -> Result<f64, Trouble> {
-        cpu_seconds_of(self.pid())
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // The name in brackets may hold blanks; times are the 12th and 13th field behind it.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
+        let sum = ticks(11).zip(ticks(12)).map(|(user, system)| (user + system) / TICKS_PER_SECOND);
+        Ok(sum.ok_or("/proc/PID/stat has another form than proc(5) says")?)
     }
     /// Memory in use, MB (10^6 bytes).
     fn resident_mb(&self) -> Result<f64, Trouble> {

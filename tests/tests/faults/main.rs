@@ -222,23 +222,6 @@ fn partitions_that_come_while_a_pipeline_runs_are_read_without_a_restart() {
 }
 
 #[test]
-fn a_worker_whose_broker_takes_no_records_waits_without_spinning() {
-    in_each_shape(|mut scene, shape| {
-        scene.worker();
-        let pipeline = scene.pipeline(shape, 1);
-        scene.begin(&pipeline);
-        let held = scene.proxies[0].arm(Rule::every(ApiKey::PRODUCE, Fault::Hold));
-        // More requests than may be in flight, as a batch has 1 MB: the library has to hold some back.
-        scene.put_wide(&pipeline, 40..64, 400_000);
-        scene.until_caught(0, held, 1);
-        let cpu = scene.cpu_over(0, Duration::from_secs(2));
-        scene.proxies[0].release(held);
-        scene.each_once(&pipeline, 64);
-        assert!(cpu < 0.25, "a worker that waits took {:.0} % of a CPU", cpu * 100.0);
-    });
-}
-
-#[test]
 fn positions_go_past_the_marks_of_transactions() {
     for cluster in clusters() {
         let mut scene = Scene::new(&cluster);

@@ -2,7 +2,6 @@
 
 use crate::kit::{Cluster, batch_of, flush, push_all, unique};
 use pelton_tests::{
-    bench::cpu_seconds_of,
     chaos::{
         fleet::{Fleet, worker},
         topics::{client, open_transactions, read_values},
@@ -107,14 +106,6 @@ impl Scene<'_> {
         self.fleet.signal(&worker(index), signal).unwrap();
     }
 
-    /// The part of a CPU that a worker takes for so long.
-    pub fn cpu_over(&self, index: usize, time: Duration) -> f64 {
-        let process = self.fleet.process(&worker(index)).unwrap();
-        let (since, before) = (Instant::now(), cpu_seconds_of(process).unwrap());
-        std::thread::sleep(time);
-        (cpu_seconds_of(process).unwrap() - before) / since.elapsed().as_secs_f64()
-    }
-
     /// What a worker has said so far.
     pub fn log(&self, index: usize) -> String {
         self.log_of(&worker(index))
@@ -182,14 +173,9 @@ impl Scene<'_> {
 
     /// Write records with these ids.
     pub fn put(&self, pipeline: &Pipeline, ids: Range<u64>) {
-        self.put_wide(pipeline, ids, 0);
-    }
-
-    /// The same, each record longer by so many bytes.
-    pub fn put_wide(&self, pipeline: &Pipeline, ids: Range<u64>, bytes: usize) {
         let mut executor = self.cluster.executor();
         let mut sink = executor.sink(&pipeline.input);
-        push_all(&mut *sink, &records(ids, &" ".repeat(bytes)));
+        push_all(&mut *sink, &records(ids));
         flush(&mut *sink).unwrap();
     }
 
@@ -283,8 +269,8 @@ impl Scene<'_> {
 }
 
 /// A batch of records with these ids.
-fn records(ids: Range<u64>, fill: &str) -> pelton_types::Batch {
-    let texts: Vec<_> = ids.map(|id| (format!("k{}", id % 23), format!(r#"{{"id":{id}{fill}}}"#))).collect();
+fn records(ids: Range<u64>) -> pelton_types::Batch {
+    let texts: Vec<_> = ids.map(|id| (format!("k{}", id % 23), format!(r#"{{"id":{id}}}"#))).collect();
     let pairs: Vec<_> = texts.iter().map(|(key, value)| (Some(key.as_str()), Some(value.as_str()))).collect();
     batch_of(Partition::new("a file", 0), &pairs)
 }
