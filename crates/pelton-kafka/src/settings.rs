@@ -205,12 +205,6 @@ impl QueueShare {
     }
 }
 
-/// Requests of a producer that a broker has not answered. An idempotent one may have 5 for a partition; a sixth that is
-/// ready makes librdkafka 2.12.1 turn round and round until the first is answered (`rd_kafka_toppar_producer_serve` asks to
-/// be woken at once), so that a broker that is slow for want of CPU gets still less of it. With 4, the fifth waits in the
-/// connection's queue, which holds back all others without a wake-up.
-const IN_FLIGHT: &str = "4";
-
 /// A producer, and how its batches form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ProducerKey {
@@ -225,7 +219,6 @@ pub(crate) struct ProducerKey {
 pub(crate) fn producer(link: &Link, key: &ProducerKey, executor: usize) -> Properties {
     let mut all = pairs(&[
         ("enable.idempotence", "true"),
-        ("max.in.flight.requests.per.connection", IN_FLIGHT),
         ("acks", "all"),
         ("partitioner", "murmur2_random"),
         ("compression.codec", key.compression.name()),
@@ -273,7 +266,6 @@ pub(crate) fn transactional(link: &Link, how: &TransactionSettings, executor: us
         ("transactional.id", &how.id),
         ("transaction.timeout.ms", &how.timeout.as_millis().to_string()),
         ("enable.idempotence", "true"),
-        ("max.in.flight.requests.per.connection", IN_FLIGHT),
         ("acks", "all"),
         ("partitioner", "murmur2_random"),
         ("linger.ms", &how.linger.as_millis().to_string()),
