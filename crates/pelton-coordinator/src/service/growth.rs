@@ -58,10 +58,11 @@ async fn look(admin: &Admin, reading: Reading) -> Result<(), Status> {
 }
 
 /// Have new partitions read from their begin, whatever the definition says of the start: nothing in them is older than the
-/// pipeline, and a reader that begins at the end would lose what was written until it noticed.
+/// pipeline, and a reader that begins at the end would lose what was written until it noticed. Where something is committed
+/// tasks are at work already, dealt by somebody who was faster: that must not be set back.
 fn pin(registry: &Registry, reading: &Reading, new: &[v1::AssignedSource]) -> Result<(), Trouble> {
     let mut hand = Hand::new(registry, &reading.task, &reading.definition, new)?;
-    let all = new.iter().flat_map(|source| &source.partitions);
-    let begin: Positions = all.map(|partition| (Partition::from(partition), 0)).collect();
+    let fresh = hand.read()?.into_iter().filter(|seen| seen.offset.is_none());
+    let begin: Positions = fresh.map(|seen| (seen.partition, 0)).collect();
     hand.commit(&begin, "")
 }
