@@ -65,8 +65,13 @@ pub(crate) fn column<'r>(
     rows.chunks_exact(row).flat_map(move |row| row[from..from + width].iter().copied())
 }
 
+/// The dimensions of a tensor of so many rows.
+pub(crate) fn shape(port: &Port, count: usize) -> Vec<usize> {
+    std::iter::once(count).chain(port.dims.iter().copied()).collect()
+}
+
 /// A tensor of so many rows that came out in another shape or type than the model had said.
 pub(crate) fn wrong(output: &Port, count: usize, given: &str) -> ModelError {
-    let dims: Vec<usize> = std::iter::once(count).chain(output.dims.iter().copied()).collect();
-    ModelError::Shape { tensor: output.name.clone(), expected: format!("{dims:?}"), given: given.to_owned() }
+    let expected = format!("{:?}", shape(output, count));
+    ModelError::Shape { tensor: output.name.clone(), expected, given: given.to_owned() }
 }

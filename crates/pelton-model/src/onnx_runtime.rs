@@ -150,7 +150,7 @@ fn tensor(
     numbers: impl Iterator<Item = f32>,
     count: usize,
 ) -> ort::Result<DynValue> {
-    let shape: Vec<usize> = std::iter::once(count).chain(port.dims.iter().copied()).collect();
+    let shape = batches::shape(port, count);
     Ok(match element {
         Some(TensorElementType::Int64) => {
             Tensor::from_array((shape, numbers.map(|n| n as i64).collect::<Vec<_>>()))?.into_dyn()
@@ -175,7 +175,7 @@ fn numbers(port: &Port, result: &DynValue, count: usize) -> Result<Vec<f32>, Mod
         return Err(batches::wrong(port, count, "no tensor"));
     };
     let fits = |(given, wanted): (&i64, &usize)| usize::try_from(*given).is_ok_and(|given| given == *wanted);
-    let wanted: Vec<usize> = std::iter::once(count).chain(port.dims.iter().copied()).collect();
+    let wanted = batches::shape(port, count);
     if shape.len() != wanted.len() || !shape.iter().zip(&wanted).all(fits) {
         return Err(batches::wrong(port, count, &format!("{:?}", &shape[..])));
     }

@@ -128,9 +128,7 @@ impl RtenModel {
 
 /// The tensor of one input: the numbers of each row from `from` on.
 fn tensor<'r>(port: &Port, rows: &'r [f32], row: usize, from: usize, count: usize) -> ValueOrView<'r> {
-    let mut dims = Vec::with_capacity(1 + port.dims.len());
-    dims.push(count);
-    dims.extend_from_slice(&port.dims);
+    let dims = batches::shape(port, count);
     let own = batches::column(port, rows, row, from);
     // A number that the type cannot hold becomes the nearest that it can.
     match port.element {
