@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::shell;
 
-/// The package and its version, as `deploy/docker/onnxruntime.txt` has it.
-const VERSION: &str = "1.32.0";
+/// What is fetched, for pip: `onnxruntime==VERSION --hash=...` under a remark.
+const REQUIREMENTS: &str = include_str!("../../../deploy/docker/onnxruntime.txt");
 /// Where the loader looks by itself.
 const PLACE: &str = "usr/lib/libonnxruntime.so";
 /// Its licence, and those of what is in it.
@@ -19,7 +19,7 @@ const NOTICES: [&str; 2] = ["LICENSE", "ThirdPartyNotices.txt"];
 /// Puts the library, its licences and all that it and the binary are linked to into the root of an image.
 pub fn add(root: &Path, binary: &Path) -> Result<(), String> {
     let package = package()?;
-    let library = package.join(format!("capi/libonnxruntime.so.{VERSION}"));
+    let library = package.join(format!("capi/libonnxruntime.so.{}", version()));
     copy(&library, &root.join(PLACE))?;
     for notice in NOTICES {
         copy(&package.join(notice), &root.join("usr/share/doc/onnxruntime").join(notice))?;
@@ -30,11 +30,17 @@ pub fn add(root: &Path, binary: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// The package's version, as the requirements name it.
+fn version() -> &'static str {
+    let named = REQUIREMENTS.lines().find_map(|line| line.strip_prefix("onnxruntime=="));
+    named.and_then(|rest| rest.split_whitespace().next()).unwrap_or_default()
+}
+
 /// The library as a part of the image.
 pub fn component() -> Value {
-    let purl = format!("pkg:pypi/onnxruntime@{VERSION}");
+    let purl = format!("pkg:pypi/onnxruntime@{}", version());
     json!({
-        "type": "library", "name": "onnxruntime", "version": VERSION, "purl": purl, "bom-ref": purl,
+        "type": "library", "name": "onnxruntime", "version": version(), "purl": purl, "bom-ref": purl,
         "scope": "required", "licenses": [{ "expression": "MIT" }],
     })
 }
@@ -59,7 +65,7 @@ pub fn libraries_of(root: &Path) -> Vec<String> {
 
 /// The folder of the unpacked package, fetched once.
 fn package() -> Result<PathBuf, String> {
-    let folder = shell::target().join(format!("onnxruntime-{VERSION}"));
+    let folder = shell::target().join(format!("onnxruntime-{}", version()));
     let package = folder.join("onnxruntime");
     if package.join(NOTICES[0]).exists() {
         return Ok(package);
@@ -104,6 +110,11 @@ fn copy(from: &Path, to: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_requirements_name_a_version() {
+        assert!(version().split('.').all(|part| part.parse::<u32>().is_ok()), "`{}`", version());
+    }
 
     #[test]
     fn what_a_program_is_linked_to_is_read_from_the_lists_of_ldd() {
