@@ -14,6 +14,7 @@ mod throughput;
 
 use crate::chaos::topics::Trouble;
 pub use figures::Figures;
+pub(crate) use process::resident_bytes;
 use process::{Broker, Kafka, Target};
 use std::{
     fs,

@@ -19,6 +19,17 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// An `ApiVersions` request of version 0, with its length.
 const API_VERSIONS: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 255, 255];
 
+/// Memory in use of a process, bytes.
+///
+/// # Errors
+/// There is no such process.
+pub(crate) fn resident_bytes(pid: u32) -> Result<f64, Trouble> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    Ok(kib.ok_or("/proc/PID/status has no VmRSS")? * 1024.0)
+}
+
 /// A broker that is measured.
 pub trait Target {
     /// Whose figures these are.
@@ -38,10 +49,7 @@ pub trait Target {
     }
     /// Memory in use, MB (10^6 bytes).
     fn resident_mb(&self) -> Result<f64, Trouble> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-        Ok(kib.ok_or("/proc/PID/status has no VmRSS")? * 1024.0 / 1e6)
+        Ok(resident_bytes(self.pid())? / 1e6)
     }
 }
 

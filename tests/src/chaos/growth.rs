@@ -1,6 +1,7 @@
 //! What a worker that nobody kills takes at the begin and at the end of a run.
 
 use super::topics::Trouble;
+use crate::bench::resident_bytes;
 use std::{fs, thread::sleep, time::Duration};
 
 /// Of a run's length, each of the two quiet times is this part.
@@ -40,10 +41,7 @@ impl Taken {
         let (mut resident, mut descriptors) = (0.0, 0.0);
         for _ in 0..looks {
             sleep(LOOK);
-            let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-            let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-            let kib = kib.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-            resident += kib.ok_or("no resident memory in the status of a process")? * 1024.0;
+            resident += resident_bytes(process)?;
             descriptors += fs::read_dir(format!("/proc/{process}/fd"))?.count() as f64;
         }
         Ok(Taken { resident: resident / looks as f64, descriptors: descriptors / looks as f64 })
