@@ -14,7 +14,9 @@ use pelton_types::{Code, Generation, Incident, TaskId};
 /// What to do about an old task, after its producer was initialised and its offsets were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retirement {
-    /// Commit this in a transaction of the old task's producer.
+    /// Commit this in a transaction of the old task's producer. When that was not clean (P7), initialise and judge once
+    /// more before anything newer is granted: no later init of this id would fence a request that is still on its way,
+    /// and it could take the offsets back.
     Claim {
         /// Where it stood.
         positions: Positions,

@@ -123,3 +123,10 @@ fn a_retirement_claim_may_come_from_several_old_tasks() {
     let texts = [ours(holding("1", stamp(2, 0))), ours(holding("2", stamp(2, 0)))];
     assert!(matches!(judge(ExactlyOnce, true, &texts), Verdict::Go { .. }));
 }
+
+#[test]
+fn a_new_partition_may_come_to_a_task_beside_retired_ones() {
+    let texts = [ours(stamp(2, 0)), None];
+    assert!(matches!(judge(ExactlyOnce, true, &texts), Verdict::Go { .. }));
+    assert_eq!(stops_with(&judge(ExactlyOnce, false, &texts)), Some(Code::ForeignOffsets));
+}

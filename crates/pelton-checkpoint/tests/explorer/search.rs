@@ -21,7 +21,7 @@ const CALM_STEPS: usize = 300;
 const CALM_SAMPLE: u64 = 32;
 
 /// Keeps a scenario within seconds in an unoptimised build.
-const MOST_STATES: usize = 400_000;
+const MOST_STATES: usize = 4_000_000;
 
 /// With fixed keys: the same in every run. Two of 400,000 states share a fingerprint with a probability of 5e-9.
 fn fingerprint(world: &World) -> u64 {
@@ -88,7 +88,8 @@ fn tell(story: &[(usize, Option<Step>)], mut index: usize) -> Vec<String> {
 /// the coordinators are away, it is no failure that nobody holds the task.
 fn calm_run(world: &World, away: bool, live: &mut HashSet<(u64, usize, bool)>) -> Result<(), Vec<String>> {
     let mut world = world.clone();
-    world.left = Left { faults: 0, grants: 100, elections: 100, revokes: 0, inits: 200 };
+    world.left =
+        Left { faults: 0, slips: 0, grants: 100, elections: 100, revokes: 0, inits: 200, redeals: 0 };
     let mut passed = Vec::new();
     let mut run = vec![format!("-- and then nothing goes wrong any more (coordinators away: {away}) --")];
     for turn in 0..CALM_STEPS {

@@ -1,10 +1,11 @@
 //! A worker process: it does what its machine says, one request at a time.
 
-use crate::broker::{Broker, Commit, Reply, Request};
+use crate::broker::{Broker, Commit, Outcome, Producer, Reply, Request, generation_and_epoch, rank};
+use crate::coordinators::Message;
 use pelton_checkpoint::{
     Action, Committed, Delivery, Event, Failure, Grant, Machine, Phase, Positions, Stamp,
 };
-use pelton_types::{Epoch, Partition, PipelineName, TaskId};
+use pelton_types::{Partition, PipelineName, TaskId};
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
@@ -22,6 +23,10 @@ pub enum Sabotage {
     SendsOutOfOrder,
     NeverTriesAgain,
     AlarmsAtTakingOver,
+    /// Of the coordinator: an old generation is ended without a claim for the next.
+    SkipsTheRetirementClaim,
+    /// Of the coordinator: it leaves the id to its strays when a request of the claim was sent twice.
+    TrustsAnUncleanRetirement,
 }
 
 /// What a worker is about to do, in order.
@@ -47,19 +52,6 @@ pub enum Op {
     },
 }
 
-/// How a request ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Done and answered.
-    Done,
-    /// Sent twice by the client library: done and answered, and one copy still on its way.
-    DoneTwice,
-    /// The call fails; the request is still on its way.
-    Delayed,
-    /// The call fails, although it was done.
-    DoneUnanswered,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Worker {
     pub machine: Machine,
@@ -69,7 +61,7 @@ pub struct Worker {
     pub position: i64,
     /// Outputs in the client's queue (at-least-once).
     pub queue: Vec<i64>,
-    pub producer: Option<u32>,
+    pub producer: Option<Producer>,
     /// A request of the producer went unanswered.
     dirty: bool,
     /// Stopped with an incident; nothing in these worlds deserves one.
@@ -79,26 +71,51 @@ pub struct Worker {
     early: Option<Option<Commit>>,
 }
 
-static TASK: LazyLock<TaskId> = LazyLock::new(|| TaskId {
-    pipeline: PipelineName::new("n", "p"),
-    uuid: "u".into(),
-    stage: 0,
-    generation: 1,
-    index: 0,
+static TASKS: LazyLock<[TaskId; 2]> = LazyLock::new(|| {
+    [1, 2].map(|generation| TaskId {
+        pipeline: PipelineName::new("n", "p"),
+        uuid: "u".into(),
+        stage: 0,
+        generation,
+        index: 0,
+    })
 });
 static PARTITION: LazyLock<Partition> = LazyLock::new(|| Partition::new("t", 0));
-/// Texts by epoch, made once: the explorer reads them very often.
+/// Texts by rank, made once: the explorer reads them very often.
 static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    (0..32).map(|epoch| Stamp::of(&TASK, epoch).map(|stamp| stamp.encode()).unwrap_or_default()).collect()
+    let text = |rank| {
+        let (generation, epoch) = generation_and_epoch(rank);
+        Stamp::of(task(generation), epoch).map(|stamp| stamp.encode()).unwrap_or_default()
+    };
+    (0..32).map(text).collect()
 });
+
+/// The task of a generation.
+pub fn task(generation: u32) -> &'static TaskId {
+    &TASKS[id_of(generation)]
+}
+
+/// Its transactional id.
+fn id_of(generation: u32) -> usize {
+    usize::from(generation > 1)
+}
+
+/// What a reader finds committed.
+pub fn committed(found: Option<Commit>) -> Committed {
+    let text = found.and_then(|(_, rank)| TEXTS.get(usize::try_from(rank).ok()?).cloned());
+    let offset = found.map(|(offset, _)| offset);
+    Committed { partition: PARTITION.clone(), offset, start: offset.unwrap_or(0), metadata: text }
+}
 
 fn only(positions: &Positions) -> i64 {
     positions[0].1
 }
 
 impl Worker {
-    pub fn granted(epoch: Epoch, virgin: bool, delivery: Delivery, sabotage: Option<Sabotage>) -> Self {
-        let grant = Grant { task: TASK.clone(), epoch, term: 1, virgin, partitions: vec![PARTITION.clone()] };
+    pub fn granted(message: Message, delivery: Delivery, sabotage: Option<Sabotage>) -> Self {
+        let Message { generation, epoch, virgin, .. } = message;
+        let task = task(generation).clone();
+        let grant = Grant { task, epoch, term: 1, virgin, partitions: vec![PARTITION.clone()] };
         let (machine, actions) = Machine::new(grant, delivery);
         let mut worker = Self {
             machine,
@@ -117,8 +134,12 @@ impl Worker {
         worker
     }
 
-    pub fn epoch(&self) -> Epoch {
-        self.machine.grant().epoch
+    pub fn generation(&self) -> u32 {
+        self.machine.grant().task.generation
+    }
+
+    pub fn rank(&self) -> u64 {
+        rank(self.generation(), self.machine.grant().epoch)
     }
 
     fn is(&self, sabotage: Sabotage) -> bool {
@@ -148,7 +169,7 @@ impl Worker {
                 Action::Claim { positions, .. } => self.push_commit(only(&positions), true, plain),
                 Action::Commit { positions, .. } => self.push_commit(only(&positions), false, plain),
                 Action::StartWork { positions } => {
-                    broker.owner = broker.owner.max(self.epoch());
+                    broker.owner = broker.owner.max(self.rank());
                     self.position = only(&positions);
                     self.running = true;
                 }
@@ -184,10 +205,10 @@ impl Worker {
 
     /// The request that the next op sends, when it is one that may be delayed.
     pub fn next_request(&self) -> Option<Request> {
-        let producer = self.producer.unwrap_or(0);
+        let producer = self.producer.unwrap_or_default();
         match *self.ops.front()? {
-            Op::Offsets { offset, .. } => Some(Request::Offsets((offset, self.epoch()))),
-            Op::TxnOffsets { offset, .. } => Some(Request::TxnOffsets(producer, (offset, self.epoch()))),
+            Op::Offsets { offset, .. } => Some(Request::Offsets((offset, self.rank()))),
+            Op::TxnOffsets { offset, .. } => Some(Request::TxnOffsets(producer, (offset, self.rank()))),
             Op::EndTxn { .. } => Some(Request::EndTxn(producer)),
             _ => None,
         }
@@ -198,7 +219,7 @@ impl Worker {
         match (self.machine.delivery(), self.producer) {
             (Delivery::AtLeastOnce, _) => self.queue.push(self.position),
             // A fenced producer takes records and says nothing.
-            (Delivery::ExactlyOnce, Some(producer)) => broker.produce(producer, self.position, self.epoch()),
+            (Delivery::ExactlyOnce, Some(producer)) => broker.produce(producer, self.position, self.rank()),
             (Delivery::ExactlyOnce, None) => {}
         }
         self.position += 1;
@@ -211,12 +232,12 @@ impl Worker {
     }
 
     /// Carry out the next op.
-    pub fn execute(&mut self, outcome: Outcome, newest: Epoch, broker: &mut Broker) {
+    pub fn execute(&mut self, outcome: Outcome, newest: u64, broker: &mut Broker) {
         let request = self.next_request();
         let Some(op) = self.ops.pop_front() else { return };
         let event = match op {
             Op::Confirm => match outcome {
-                Outcome::Done if self.epoch() < newest => Event::EpochRefused,
+                Outcome::Done if self.rank() < newest => Event::EpochRefused,
                 Outcome::Done => Event::EpochConfirmed,
                 _ => Event::CoordinatorSilent,
             },
@@ -239,7 +260,7 @@ impl Worker {
             self.ops.push_front(Op::Init);
             return Event::CommitDue; // changes nothing in this phase
         }
-        let producer = broker.init();
+        let producer = broker.init(id_of(self.generation()));
         if outcome != Outcome::Done {
             return Event::InitFailed(Failure::Retry);
         }
@@ -250,17 +271,16 @@ impl Worker {
 
     fn read(&mut self, broker: &Broker) -> Committed {
         let mut found = self.early.take().unwrap_or(broker.committed);
-        if let Some((_, epoch)) = &mut found
+        if let Some((_, by)) = &mut found
             && self.is(Sabotage::IgnoresNewerEpochs)
         {
-            *epoch = (*epoch).min(self.epoch());
+            *by = (*by).min(self.rank());
         }
-        let mut text = found.and_then(|(_, epoch)| TEXTS.get(usize::try_from(epoch).ok()?).cloned());
-        if self.is(Sabotage::AlarmsAtTakingOver) && found.is_some_and(|(_, epoch)| epoch < self.epoch()) {
-            text = Some("p1;".into());
+        let mut read = committed(found);
+        if self.is(Sabotage::AlarmsAtTakingOver) && found.is_some_and(|(_, by)| by < self.rank()) {
+            read.metadata = Some("p1;".into());
         }
-        let offset = found.map(|(offset, _)| offset);
-        Committed { partition: PARTITION.clone(), offset, start: offset.unwrap_or(0), metadata: text }
+        read
     }
 
     fn flush(&mut self, outcome: Outcome, broker: &mut Broker) -> Event {
@@ -292,15 +312,9 @@ impl Worker {
             return Some(Event::ClaimDone { clean: true });
         }
         let request = request?;
-        let reply = match outcome {
-            Outcome::Delayed => Reply::Refused,
-            Outcome::Done | Outcome::DoneTwice | Outcome::DoneUnanswered => broker.apply(request),
-        };
-        if matches!(outcome, Outcome::Delayed | Outcome::DoneTwice) {
-            broker.delay(request);
-            self.dirty = true;
-        }
-        let failed = outcome == Outcome::DoneUnanswered || reply == Reply::Refused;
+        let reply = broker.send(request, outcome);
+        self.dirty |= matches!(outcome, Outcome::Delayed | Outcome::DoneTwice);
+        let failed = reply == Reply::Refused;
         let clean = !self.dirty || self.is(Sabotage::KeepsAProducerThatWasNotClean);
         let first_half = matches!(op, Op::TxnOffsets { .. });
         if first_half && (failed || reply == Reply::Fenced) {
@@ -326,7 +340,7 @@ impl Worker {
     }
 
     pub fn may_notice_fencing(&self, broker: &Broker) -> bool {
-        self.producer.is_some_and(|producer| producer < broker.producer_epoch)
+        self.producer.is_some_and(|producer| !broker.is_current(producer))
             && matches!(self.machine.phase(), Phase::Working | Phase::Cutting | Phase::Flushing)
     }
 }

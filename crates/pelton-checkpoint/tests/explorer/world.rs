@@ -1,7 +1,10 @@
 //! Two coordinators, two workers and a broker, and every step that may come next.
 
-use crate::broker::{Broker, BrokerFlaws};
-use crate::worker::{Op, Outcome, Sabotage, Worker};
+mod calm;
+
+use crate::broker::{Broker, BrokerFlaws, Outcome, Producer};
+use crate::coordinators::{Coordinators, Hand, Message};
+use crate::worker::{Op, Sabotage, Worker};
 use pelton_checkpoint::{Delivery, Event, Phase};
 
 /// What is explored, and how much may go wrong in it.
@@ -19,13 +22,17 @@ pub struct Scenario {
 /// What may still happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Left {
-    /// Crashes, lost or repeated requests, failed flushes, transactions that time out.
+    /// Crashes, lost or repeated requests of workers, failed flushes, transactions that time out.
     pub faults: u8,
+    /// Lost or repeated requests of a coordinator's hand.
+    pub slips: u8,
     pub grants: u8,
     pub elections: u8,
     pub revokes: u8,
     /// Producers initialised: rivals may fence each other for ever, a bound keeps the exploration finite.
     pub inits: u8,
+    /// The shards are dealt anew, so that a second generation follows the first.
+    pub redeals: u8,
 }
 
 /// What must hold. All but the last hold in every state.
@@ -74,31 +81,6 @@ impl Invariant {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Coordinator {
-    term: u64,
-    epoch: u64,
-}
-
-/// The coordinators' store: written by compare-and-swap that also compares the term.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Store {
-    term: u64,
-    epoch: u64,
-    /// A worker has reported its claim: from then on grants are not virgin.
-    claimed: bool,
-    forgot: bool,
-}
-
-/// A grant on its way to a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Message {
-    to: usize,
-    epoch: u64,
-    term: u64,
-    virgin: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A coordinator becomes leader.
@@ -110,6 +92,10 @@ pub enum Step {
     },
     /// The store is replaced by an older copy.
     StoreForgets,
+    /// A coordinator deals the shards anew.
+    Redeal(usize),
+    /// The next thing that its hand does to retire the first generation.
+    Retire(usize, Outcome),
     Deliver(usize),
     Execute(usize, Outcome),
     Process(usize),
@@ -125,7 +111,7 @@ pub enum Step {
     },
     /// A delayed request arrives.
     Stray(usize),
-    TransactionTimesOut,
+    TransactionTimesOut(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,11 +120,10 @@ pub struct World {
     records: i64,
     sabotage: Option<Sabotage>,
     pub left: Left,
-    store: Store,
-    coordinators: [Coordinator; 2],
+    coordinators: Coordinators,
     grants: Vec<Message>,
     pub workers: [Option<Worker>; 2],
-    /// Highest term and epoch each worker process has seen.
+    /// Highest term and rank each worker process has seen.
     floors: [(u64, u64); 2],
     pub broker: Broker,
     pub alarm: bool,
@@ -151,8 +136,7 @@ impl World {
             records: scenario.records,
             sabotage: scenario.sabotage,
             left: scenario.left,
-            store: Store { term: 1, forgot: !scenario.store_forgets, ..Store::default() },
-            coordinators: [Coordinator { term: 1, epoch: 0 }, Coordinator::default()],
+            coordinators: Coordinators::new(scenario.store_forgets),
             grants: Vec::new(),
             workers: [None, None],
             floors: [(0, 0); 2],
@@ -196,31 +180,52 @@ impl World {
             self.worker_steps(worker, &mut steps);
         }
         steps.extend((0..self.broker.strays.len()).map(Step::Stray));
-        if self.broker.open.is_some() && (self.left.faults > 0 || self.transaction_is_orphaned()) {
-            steps.push(Step::TransactionTimesOut);
-        }
+        let open = (0..2).filter(|id| self.broker.open[*id].is_some());
+        let late = open.filter(|id| self.left.faults > 0 || self.is_orphaned(*id));
+        steps.extend(late.map(Step::TransactionTimesOut));
         steps
     }
 
-    fn transaction_is_orphaned(&self) -> bool {
-        self.workers.iter().flatten().all(|worker| worker.producer != Some(self.broker.producer_epoch))
+    /// No worker is left that could end the transaction of this id. A coordinator's hand could, but may sleep.
+    fn is_orphaned(&self, id: usize) -> bool {
+        let current = |producer: Producer| producer.0 == id && self.broker.is_current(producer);
+        !self.workers.iter().flatten().filter_map(|worker| worker.producer).any(current)
     }
 
     fn coordinator_steps(&self, steps: &mut Vec<Step>) {
-        for (index, coordinator) in self.coordinators.iter().enumerate() {
-            if self.left.elections > 0 && coordinator.term < self.store.term {
+        let all = &self.coordinators;
+        for index in 0..2 {
+            if self.left.elections > 0 && all.is_deposed(index) {
                 steps.push(Step::Elect(index));
             }
-            if self.left.grants > 0 && coordinator.term > 0 {
-                // The workers are alike: the first grant goes to the first of them.
-                let to = if self.store.epoch == 0 { 0..1 } else { 0..2 };
+            // One is kept for the generation to come.
+            if self.left.grants > self.left.redeals && all.may_grant(index) {
+                let to = (0..2).filter(|to| self.may_be_granted(*to));
                 steps.extend(to.map(|to| Step::Grant { by: index, to }));
             }
+            if self.left.redeals > 0 && all.may_redeal(index) {
+                steps.push(Step::Redeal(index));
+            }
+            if let Some(hand) = all.hand(index).filter(|hand| self.may_go_on(*hand)) {
+                let outcomes = hand.outcomes(self.left.slips > 0);
+                steps.extend(outcomes.iter().map(|it| Step::Retire(index, *it)));
+            }
         }
-        if !self.store.forgot && self.store.epoch > 0 {
+        if all.may_forget() {
             steps.push(Step::StoreForgets);
         }
         steps.extend((0..self.grants.len()).map(Step::Deliver));
+    }
+
+    /// The workers are alike: the first grant goes to the first of them. And a holder of the old generation is kept:
+    /// one that is replaced does no more than one that sleeps for ever.
+    fn may_be_granted(&self, to: usize) -> bool {
+        let holds_old = |worker: &Worker| worker.generation() < self.coordinators.generation();
+        (to == 0 || self.coordinators.newest() > 0) && !self.workers[to].as_ref().is_some_and(holds_old)
+    }
+
+    fn may_go_on(&self, hand: Hand) -> bool {
+        !matches!(hand, Hand::Read(_)) || !self.broker.unstable()
     }
 
     fn worker_steps(&self, index: usize, steps: &mut Vec<Step>) {
@@ -272,22 +277,31 @@ impl World {
     }
 
     pub fn take(&mut self, step: Step) {
+        self.happen(step);
+        let by_workers = self.workers.iter_mut().flatten().filter_map(|worker| worker.producer.as_mut());
+        let by_hands = self.coordinators.hands().filter_map(Hand::producer);
+        self.broker.forget_old_epochs(by_workers.chain(by_hands));
+    }
+
+    fn happen(&mut self, step: Step) {
         match step {
             Step::Elect(index) => {
                 self.left.elections -= 1;
-                self.store.term += 1;
-                self.coordinators[index] = Coordinator { term: self.store.term, epoch: self.store.epoch };
+                self.coordinators.elect(index);
             }
             Step::Grant { by, to } => {
                 self.left.grants -= 1;
-                self.grant(by, to);
+                self.grants.extend(self.coordinators.grant(by, to));
             }
-            Step::StoreForgets => {
-                self.store.forgot = true;
-                self.store.epoch -= 1;
-                for coordinator in &mut self.coordinators {
-                    coordinator.epoch = self.store.epoch;
-                }
+            Step::StoreForgets => self.coordinators.forget(),
+            Step::Redeal(by) => {
+                self.left.redeals -= 1;
+                self.coordinators.redeal(by, self.delivery);
+            }
+            Step::Retire(by, outcome) => {
+                self.left.slips -= u8::from(outcome != Outcome::Done);
+                let fine = self.coordinators.retire(by, outcome, &mut self.broker, self.sabotage);
+                self.alarm |= !fine;
             }
             Step::Deliver(index) => self.deliver(index),
             Step::Execute(index, outcome) => self.execute(index, outcome),
@@ -296,9 +310,9 @@ impl World {
                 let request = self.broker.strays.remove(index);
                 self.broker.apply(request);
             }
-            Step::TransactionTimesOut => {
-                self.left.faults = self.left.faults.saturating_sub(u8::from(!self.transaction_is_orphaned()));
-                self.broker.time_out();
+            Step::TransactionTimesOut(id) => {
+                self.left.faults = self.left.faults.saturating_sub(u8::from(!self.is_orphaned(id)));
+                self.broker.time_out(id);
             }
             Step::Process(index) => self.with(index, Worker::work),
             Step::Send(index) => self.with(index, Worker::send),
@@ -316,32 +330,18 @@ impl World {
         }
     }
 
-    /// Compare-and-swap of the epoch under the term: a coordinator that was replaced, or that remembers an older
-    /// epoch, changes nothing.
-    fn grant(&mut self, by: usize, to: usize) {
-        let coordinator = &mut self.coordinators[by];
-        if (coordinator.term, coordinator.epoch) != (self.store.term, self.store.epoch) {
-            return;
-        }
-        self.store.epoch += 1;
-        coordinator.epoch = self.store.epoch;
-        let message =
-            Message { to, epoch: self.store.epoch, term: coordinator.term, virgin: !self.store.claimed };
-        self.grants.push(message);
-    }
-
     fn deliver(&mut self, index: usize) {
-        let Message { to, epoch, term, virgin } = self.grants.remove(index);
-        let (term_floor, epoch_floor) = self.floors[to];
-        if term < term_floor || epoch <= epoch_floor {
+        let message = self.grants.remove(index);
+        let (term_floor, rank_floor) = self.floors[message.to];
+        if message.term < term_floor || message.rank() <= rank_floor {
             return;
         }
-        self.floors[to] = (term, epoch);
-        self.workers[to] = Some(Worker::granted(epoch, virgin, self.delivery, self.sabotage));
+        self.floors[message.to] = (message.term, message.rank());
+        self.workers[message.to] = Some(Worker::granted(message, self.delivery, self.sabotage));
     }
 
     fn execute(&mut self, index: usize, outcome: Outcome) {
-        let newest = self.store.epoch;
+        let newest = self.coordinators.newest();
         let Some(worker) = &self.workers[index] else { return };
         let op = worker.ops.front();
         self.left.inits -= u8::from(op == Some(&Op::Init));
@@ -363,53 +363,11 @@ impl World {
         let Some(worker) = &mut self.workers[index] else { return };
         act(worker, &mut self.broker);
         self.alarm |= worker.alarm;
-        self.store.claimed |= worker.running;
+        if worker.running {
+            self.coordinators.hear_of_work(worker.rank());
+        }
         if worker.machine.phase().is_final() {
             self.workers[index] = None;
-        }
-    }
-
-    /// The next step when nothing goes wrong: the newest grant is delivered or made, then each worker in turn does
-    /// what it can. `turn` says whose turn it is.
-    ///
-    /// While the coordinators are `away` nothing is granted and asking is in vain; time then passes slowly: a wait
-    /// ends only when nobody has anything else to do.
-    pub fn calm_step(&self, turn: usize, away: bool) -> Option<Step> {
-        if !away && let Some(step) = self.calm_coordinator_step(turn) {
-            return Some(step);
-        }
-        let mut steps = Vec::new();
-        for index in [turn % 2, (turn + 1) % 2] {
-            self.worker_steps(index, &mut steps);
-        }
-        let expected = |step: &Step| match *step {
-            Step::Execute(index, outcome) => {
-                let asks =
-                    self.workers[index].as_ref().is_some_and(|it| it.ops.front() == Some(&Op::Confirm));
-                (outcome == Outcome::Done) != (asks && away)
-            }
-            Step::Revoke(_) | Step::Crash { .. } => false,
-            Step::Timer(_) => !away,
-            _ => true,
-        };
-        let orphaned = self.broker.open.is_some() && self.transaction_is_orphaned();
-        let timer = steps.iter().find(|step| matches!(step, Step::Timer(_)));
-        let step = steps.iter().find(|step| expected(step)).or(timer).copied();
-        step.or(orphaned.then_some(Step::TransactionTimesOut))
-    }
-
-    /// Make sure that somebody holds the newest grant.
-    fn calm_coordinator_step(&self, turn: usize) -> Option<Step> {
-        if self.workers.iter().flatten().any(|worker| worker.epoch() == self.store.epoch) {
-            return None;
-        }
-        if let Some(index) = self.grants.iter().rposition(|message| message.epoch == self.store.epoch) {
-            return Some(Step::Deliver(index));
-        }
-        let leads = |it: &Coordinator| (it.term, it.epoch) == (self.store.term, self.store.epoch);
-        match self.coordinators.iter().position(leads) {
-            Some(by) => Some(Step::Grant { by, to: turn % 2 }),
-            None => Some(Step::Elect(usize::from(self.coordinators[0].term == self.store.term))),
         }
     }
 }
