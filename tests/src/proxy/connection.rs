@@ -171,6 +171,12 @@ fn replies(pair: &Pair, shared: &Shared) {
             _ if line.silent => {}
             Some(Expected { fault: Some(Fault::DropAnswer), .. }) => {}
             Some(Expected { fault: Some(Fault::CutAnswer), .. }) => pair.cut(),
+            Some(Expected { fault: Some(Fault::NameNoBroker), .. }) => {
+                pair.to_client(&wire::without_brokers(&frame).unwrap_or(frame), line);
+            }
+            Some(Expected { fault: Some(Fault::NameNoTransactions), .. }) => {
+                pair.to_client(&wire::without_transactions(&frame).unwrap_or(frame), line);
+            }
             Some(Expected { names_brokers: true, .. }) => {
                 pair.to_client(&wire::readdressed(&frame, &shared.upstream, &shared.own), line);
             }

@@ -18,6 +18,12 @@ pub enum Fault {
     DropAnswer,
     /// It is passed on, and the client's connection is closed in place of its answer.
     CutAnswer,
+    /// It is passed on, and its answer, one to `Metadata`, names no broker: as of a cluster whose only one is fenced for a
+    /// moment. Other answers are left as they are.
+    NameNoBroker,
+    /// It is passed on, and its answer, one to `ApiVersions`, names no request of transactions: as of a cluster that has
+    /// none. Other answers are left as they are.
+    NameNoTransactions,
     /// It is passed on behind the request that follows it.
     Reorder,
     /// Its connection is reset on both sides, and it is not delivered.

@@ -25,6 +25,8 @@ impl ApiKey {
     pub const OFFSET_FETCH: ApiKey = ApiKey(9);
     /// Where a group or transactional id is looked after.
     pub const FIND_COORDINATOR: ApiKey = ApiKey(10);
+    /// What the broker understands.
+    pub const API_VERSIONS: ApiKey = ApiKey(18);
     /// A producer's id and epoch.
     pub const INIT_PRODUCER_ID: ApiKey = ApiKey(22);
     /// Partitions that a transaction writes to.
@@ -39,12 +41,13 @@ impl ApiKey {
     const DESCRIBE_CLUSTER: ApiKey = ApiKey(60);
 
     /// Those that have names here.
-    const NAMED: [(ApiKey, &str); 10] = [
+    const NAMED: [(ApiKey, &str); 11] = [
         (ApiKey::PRODUCE, "Produce"),
         (ApiKey::FETCH, "Fetch"),
         (ApiKey::METADATA, "Metadata"),
         (ApiKey::OFFSET_FETCH, "OffsetFetch"),
         (ApiKey::FIND_COORDINATOR, "FindCoordinator"),
+        (ApiKey::API_VERSIONS, "ApiVersions"),
         (ApiKey::INIT_PRODUCER_ID, "InitProducerId"),
         (ApiKey::ADD_PARTITIONS_TO_TXN, "AddPartitionsToTxn"),
         (ApiKey::ADD_OFFSETS_TO_TXN, "AddOffsetsToTxn"),
@@ -164,6 +167,77 @@ pub(crate) fn readdressed(frame: &[u8], from: &Address, to: &Address) -> Vec<u8>
     [&length[..], &body].concat()
 }
 
+/// An answer to `Metadata` with its list of brokers emptied; `None` for what is no such answer of a flexible version (9 or
+/// later, as clients ask for since Kafka 2.4).
+pub(crate) fn without_brokers(frame: &[u8]) -> Option<Vec<u8>> {
+    // Behind the length: the number of the request, an empty list of tags, the time that the client is throttled.
+    const BROKERS: usize = 4 + 4 + 1 + 4;
+    let mut rest = frame.get(BROKERS..)?;
+    for _ in 1..varint(&mut rest)? {
+        // Node id, host, port, rack (null is a length of 0), tags.
+        skip(&mut rest, 4)?;
+        skip_string(&mut rest)?;
+        skip(&mut rest, 4)?;
+        skip_string(&mut rest)?;
+        if varint(&mut rest)? != 0 {
+            return None;
+        }
+    }
+    // An array's length is written one higher.
+    framed(&[&frame[4..BROKERS], &[1], rest].concat())
+}
+
+/// An answer to `ApiVersions` without the requests that make transactions; `None` for what is no such answer of a flexible
+/// version (3 or later, as clients ask for since Kafka 2.4).
+pub(crate) fn without_transactions(frame: &[u8]) -> Option<Vec<u8>> {
+    // Behind the length: the number of the request, an error's code.
+    const KEYS: usize = 4 + 4 + 2;
+    // A kind of request, its lowest and highest version, no tags.
+    const KEY: usize = 2 + 2 + 2 + 1;
+    let mut rest = frame.get(KEYS..)?;
+    let count = usize::try_from(varint(&mut rest)?).ok()?.checked_sub(1)?;
+    let (keys, rest) = rest.split_at_checked(count.checked_mul(KEY)?)?;
+    let makes_transactions = |key: &&[u8]| {
+        let key = ApiKey(i16::from_be_bytes([key[0], key[1]]));
+        key == ApiKey::INIT_PRODUCER_ID
+            || (ApiKey::ADD_PARTITIONS_TO_TXN..=ApiKey::TXN_OFFSET_COMMIT).contains(&key)
+    };
+    let kept: Vec<_> = keys.chunks(KEY).filter(|key| !makes_transactions(key)).collect();
+    // Two bytes of a varint hold any number of kinds.
+    let count = kept.len() + 1;
+    let count = [(count & 0x7f) as u8 | 0x80, (count >> 7) as u8];
+    framed(&[&frame[4..KEYS], &count, &kept.concat(), rest].concat())
+}
+
+fn framed(body: &[u8]) -> Option<Vec<u8>> {
+    let length = u32::try_from(body.len()).ok()?.to_be_bytes();
+    Some([&length[..], body].concat())
+}
+
+fn skip(rest: &mut &[u8], bytes: usize) -> Option<()> {
+    *rest = rest.get(bytes..)?;
+    Some(())
+}
+
+fn skip_string(rest: &mut &[u8]) -> Option<()> {
+    let length = varint(rest)?.saturating_sub(1);
+    skip(rest, usize::try_from(length).ok()?)
+}
+
+/// Seven bits a byte, the lowest first; the highest bit says that more follow.
+fn varint(rest: &mut &[u8]) -> Option<u32> {
+    let mut value = 0;
+    for shift in (0..32).step_by(7) {
+        let byte = *rest.first()?;
+        skip(rest, 1)?;
+        value |= u32::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -190,6 +264,27 @@ mod tests {
             let other = framed(body(&"127.0.0.1:9093".parse().unwrap()));
             assert_eq!(readdressed(&other, &from, &to), other);
         }
+    }
+
+    #[test]
+    fn an_answer_loses_its_brokers_and_nothing_else_and_garbage_is_no_answer() {
+        let framed = |body: &[u8]| [&(body.len() as u32).to_be_bytes()[..], body].concat();
+        let broker = |id: u8| [&[0, 0, 0, id, 5][..], b"host", &[0, 0, 0x23, 0x84, 0, 0]].concat();
+        let begin = b"\0\0\0\x07\0\0\0\0\0";
+        let full = framed(&[&begin[..], &[3], &broker(1), &broker(2), b"and the rest"].concat());
+        assert_eq!(without_brokers(&full), Some(framed(&[&begin[..], &[1], b"and the rest"].concat())));
+        assert_eq!(without_brokers(&full[..20]), None);
+        assert_eq!(without_brokers(b"\0\0"), None);
+    }
+
+    #[test]
+    fn a_broker_loses_its_transactions_and_nothing_else() {
+        let key = |key: u8| [0, key, 0, 1, 0, 9, 0];
+        let begin = b"\0\0\0\x07\0\0";
+        let full = [&begin[..], &[7], &[0, 22, 24, 26, 28, 60].map(key).concat(), b"and the rest"].concat();
+        let left = [&begin[..], &[0x83, 0], &[0, 60].map(key).concat(), b"and the rest"].concat();
+        assert_eq!(framed(&full).and_then(|full| without_transactions(&full)), framed(&left));
+        assert_eq!(without_transactions(&framed(&full[..20]).unwrap()), None);
     }
 
     #[test]

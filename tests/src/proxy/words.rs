@@ -6,7 +6,8 @@ use std::time::Duration;
 /// What the binary says to `help`.
 pub const HELP: &str = "\
 arm FAULT KIND [client=PREFIX] [times=N] [skip=N] [at-most=TIME]   say `ok TICKET`; KIND: EndTxn, 26, .. or any
-    FAULT: hold cut drop drop-answer cut-answer reorder reset delay=TIME
+    FAULT: hold cut drop drop-answer cut-answer reorder reset delay=TIME;
+    for Metadata name-no-broker; for ApiVersions name-no-transactions
 release TICKET    deliver what is held (hold, cut)
 disarm TICKET     forget a rule
 status TICKET     requests met and answered
@@ -104,6 +105,8 @@ fn arm(fault: &str, kind: &str, rest: &[&str]) -> Result<Rule, String> {
         "drop" => Fault::Drop,
         "drop-answer" => Fault::DropAnswer,
         "cut-answer" => Fault::CutAnswer,
+        "name-no-broker" => Fault::NameNoBroker,
+        "name-no-transactions" => Fault::NameNoTransactions,
         "reorder" => Fault::Reorder,
         "reset" => Fault::Reset,
         _ => match fault.strip_prefix("delay=") {
