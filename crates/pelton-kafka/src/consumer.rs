@@ -56,7 +56,7 @@ pub(crate) struct ConsumerState {
 /// A topic handle; making one starts the search for the topic's leaders.
 pub(crate) struct Topic {
     raw: *mut sys::rd_kafka_topic_t,
-    _client: Arc<Client>,
+    client: Arc<Client>,
 }
 
 // SAFETY: topic handles may be used from any thread.
@@ -67,7 +67,7 @@ impl Topic {
         let name = c_text(name);
         // SAFETY: without its own configuration the topic takes the client's; the handle is checked and owned.
         let raw = unsafe { sys::rd_kafka_topic_new(client.raw(), name.as_ptr(), std::ptr::null_mut()) };
-        (!raw.is_null()).then(|| Topic { raw, _client: client.clone() })
+        (!raw.is_null()).then(|| Topic { raw, client: client.clone() })
     }
 
     /// A topic with properties of its own.
@@ -82,11 +82,23 @@ impl Topic {
             }
             sys::rd_kafka_topic_new(client.raw(), name.as_ptr(), conf)
         };
-        (!raw.is_null()).then(|| Topic { raw, _client: client.clone() })
+        (!raw.is_null()).then(|| Topic { raw, client: client.clone() })
     }
 
     pub(crate) fn raw(&self) -> *mut sys::rd_kafka_topic_t {
         self.raw
+    }
+
+    /// Ask a broker who leads its partitions, and wait until the client knows.
+    pub(crate) fn find_leaders(&self, within_ms: i32) {
+        let mut known: *const sys::rd_kafka_metadata = std::ptr::null();
+        // SAFETY: a live client and topic; what the call gives is destroyed.
+        unsafe {
+            sys::rd_kafka_metadata(self.client.raw(), 0, self.raw, &mut known, within_ms);
+            if !known.is_null() {
+                sys::rd_kafka_metadata_destroy(known);
+            }
+        }
     }
 }
 

@@ -269,6 +269,15 @@ pub(crate) fn reading_offsets(group: &str, topic: &str, brokers: &str, failure: 
     match failure.code {
         code::GROUP_AUTHORIZATION => forbidden("Read", &format!("group {group}"), brokers, failure),
         code::TOPIC_AUTHORIZATION => forbidden("Read", &format!("topic {topic}"), brokers, failure),
+        // The library asks again where an open transaction holds offsets back, and does not say so.
+        code::TIMED_OUT if diagnose(failure).is_none() => EndError::retry(
+            Code::BrokerUnreachable,
+            format!(
+                "{brokers} gives no committed offsets of group {group}: no broker is reached, or an open transaction holds \
+                 them back, until it ends or its timeout has passed ({})",
+                failure.text
+            ),
+        ),
         c if is_unreachable(c) || matches!(c, code::TRANSPORT | code::TIMED_OUT | code::TIMED_OUT_QUEUE) => {
             unreachable(brokers, failure)
         }

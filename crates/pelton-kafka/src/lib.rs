@@ -28,6 +28,7 @@ mod overheard;
 mod places;
 mod produce;
 mod producer;
+mod reach;
 mod requests;
 mod settings;
 mod sink;

@@ -1,6 +1,6 @@
 //! A connection as clients use it: where it leads, and the login that is kept fresh for all of them.
 
-use crate::{login::Login, settings::KafkaOptions};
+use crate::{login::Login, reach::Watch, settings::KafkaOptions};
 use pelton_sdk::{
     Connection, Revealed,
     connection::{DEFAULT_CONNECTION, Mechanism, Sasl},
@@ -19,6 +19,7 @@ pub(crate) struct Link {
     pub client_id: String,
     pub connection: Connection,
     pub login: Login,
+    pub watch: Watch,
 }
 
 /// The links of a process.
@@ -98,7 +99,7 @@ impl Links {
 impl Link {
     fn new(label: String, client_id: &str, connection: Connection) -> Link {
         let login = Login::new(&label, connection.sasl.clone());
-        Link { label, client_id: client_id.to_owned(), connection, login }
+        Link { label, client_id: client_id.to_owned(), connection, login, watch: Watch::default() }
     }
 
     /// What lets others read, or answer in the broker's place.

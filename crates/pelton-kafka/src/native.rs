@@ -129,15 +129,13 @@ impl Client {
         let failed = |code, why: String| EndError::stop(code, format!("{}: {why}", link.label));
         let secrets = link.secrets().map_err(|why| failed(Code::LoginFailed, why))?;
         link.check_files().map_err(|why| failed(Code::TlsFailed, why))?;
-        let overheard = Arc::new(Overheard::new(link.shows_certificate()));
+        let counts = kind == ClientKind::Transactional;
+        let overheard = Arc::new(Overheard::new(link.shows_certificate(), counts));
         let conf =
             Conf::new(kind, properties, &secrets, link).map_err(|why| failed(Code::BadConnection, why))?;
         // SAFETY: the client keeps `overheard` until it is closed.
         unsafe {
             overheard.watch(conf.0, link.checks_certificates());
-            if kind == ClientKind::Transactional {
-                overheard.watch_requests(conf.0);
-            }
         }
         let raw = conf.start(kind).map_err(|why| {
             let code = if why.contains("ssl.") { Code::TlsFailed } else { Code::BadConnection };
@@ -151,6 +149,7 @@ impl Client {
         let client =
             Arc::new(Client { raw, closes_here: AtomicBool::new(false), overheard, _link: link.clone() });
         link.login.keep(&client);
+        link.watch.keep(&client, &client.overheard);
         Ok(client)
     }
 
@@ -168,10 +167,8 @@ impl Client {
         self.raw
     }
 
-    /// Connect to the configured brokers anew if the client has lost them. A metadata answer that names no broker, as a
-    /// cluster gives whose only one is fenced for a moment, makes librdkafka 2.12.1 let go of all it knows, and now and then
-    /// it looks for none again (<https://github.com/confluentinc/librdkafka/issues/5301>). To be called now and then only:
-    /// the library keeps the addresses of each call.
+    /// Connect to the configured brokers anew if the client has lost them. To be called now and then only: the library keeps
+    /// the addresses of each call.
     pub(crate) fn look_for_brokers(&self) {
         let mut text = vec![0_u8; 4096];
         let mut length = text.len();
@@ -195,6 +192,11 @@ impl Client {
     /// Requests of a transaction that ended without an answer.
     pub(crate) fn unanswered(&self) -> u64 {
         self.overheard.unanswered()
+    }
+
+    /// Whether the connection to the group's coordinator has ended since that answered.
+    pub(crate) fn coordinator_left(&self) -> bool {
+        self.overheard.coordinator_left()
     }
 
     /// Why the current transaction can only be aborted.

@@ -4,18 +4,20 @@
 use crate::{
     errors::code,
     native::{Failure, error_code, text},
+    reach::Reach,
 };
 use rdkafka_sys as sys;
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 /// See the module's text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Overheard {
     /// What OpenSSL found wrong with the last certificate of a client's brokers; 0: nothing.
     certificate: AtomicI32,
@@ -24,8 +26,16 @@ pub(crate) struct Overheard {
     answered: AtomicBool,
     /// There is no certificate of ours to show.
     shows_nothing: bool,
+    /// Requests without an answer are counted.
+    counts: bool,
     /// Requests of a transaction that ended without an answer.
     unanswered: AtomicU64,
+    /// The broker that last answered as a group's coordinator; none below 0.
+    coordinator: AtomicI32,
+    /// Its connection has ended since.
+    coordinator_left: AtomicBool,
+    /// Which brokers are connected.
+    reach: Mutex<Reach>,
     /// Why the current transaction failed, as it was logged.
     transaction: Mutex<Option<Failure>>,
 }
@@ -33,12 +43,27 @@ pub(crate) struct Overheard {
 /// Produce, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn, TxnOffsetCommit: one of these that is still on its way can
 /// reach into a later transaction of the same producer (P7). Apache Kafka's numbers of its requests.
 const OF_TRANSACTIONS: [i16; 5] = [0, 24, 25, 26, 28];
+/// DescribeGroups and TxnOffsetCommit, which the coordinator of a group answers.
+const TO_COORDINATORS: [i16; 2] = [15, 28];
 const INTERCEPTOR: &CStr = c"pelton";
 
 impl Overheard {
-    /// `shows_certificate`: the client has a certificate of its own.
-    pub(crate) fn new(shows_certificate: bool) -> Self {
-        Self { shows_nothing: !shows_certificate, ..Self::default() }
+    /// `shows_certificate`: the client has a certificate of its own. `counts`: requests that end without an answer are
+    /// counted. Only the library's interceptors see all of them: of a connection that is cut neither an error nor, the
+    /// second time within half a minute, a line in the log tells.
+    pub(crate) fn new(shows_certificate: bool, counts: bool) -> Self {
+        Self {
+            certificate: AtomicI32::new(0),
+            failure: Mutex::default(),
+            answered: AtomicBool::new(false),
+            shows_nothing: !shows_certificate,
+            counts,
+            unanswered: AtomicU64::new(0),
+            coordinator: AtomicI32::new(-1),
+            coordinator_left: AtomicBool::new(false),
+            reach: Mutex::new(Reach::new(Instant::now())),
+            transaction: Mutex::default(),
+        }
     }
 
     /// Have the library come here, and with `certificates` ask [`judge`].
@@ -46,29 +71,41 @@ impl Overheard {
     /// # Safety
     /// `conf` is live, and `self` outlives the client that is made of it.
     pub(crate) unsafe fn watch(&self, conf: *mut sys::rd_kafka_conf_t, certificates: bool) {
-        // SAFETY: the caller's promise; the pointer is only read back by `judge` and `of`.
+        // SAFETY: the caller's promise; the pointer is only read back by `of` and the functions below.
         unsafe {
-            sys::rd_kafka_conf_set_opaque(conf, std::ptr::from_ref(self).cast_mut().cast());
+            let own = std::ptr::from_ref(self).cast_mut().cast();
+            sys::rd_kafka_conf_set_opaque(conf, own);
+            sys::rd_kafka_conf_interceptor_add_on_new(conf, INTERCEPTOR.as_ptr(), Some(made), own);
             if certificates {
                 sys::rd_kafka_conf_set_ssl_cert_verify_cb(conf, Some(judge));
             }
         }
     }
 
-    /// Have the library tell of requests that end without an answer. Only its interceptors see all of them: of a
-    /// connection that is cut neither an error nor, the second time within half a minute, a line in the log tells.
-    ///
-    /// # Safety
-    /// As for [`Overheard::watch`].
-    pub(crate) unsafe fn watch_requests(&self, conf: *mut sys::rd_kafka_conf_t) {
-        let own = std::ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: the caller's promise; the pointer is only read back by `answered_or_not`.
-        unsafe { sys::rd_kafka_conf_interceptor_add_on_new(conf, INTERCEPTOR.as_ptr(), Some(made), own) };
-    }
-
     /// Requests of a transaction that ended without an answer, since the client was made.
     pub(crate) fn unanswered(&self) -> u64 {
         self.unanswered.load(Ordering::Acquire)
+    }
+
+    /// Whether the connection to the group's coordinator has ended since that answered. Only asked of a client that counts.
+    pub(crate) fn coordinator_left(&self) -> bool {
+        self.coordinator_left.load(Ordering::Acquire)
+    }
+
+    fn coordinator_answered(&self, broker: i32) {
+        self.coordinator.store(broker, Ordering::Release);
+        self.coordinator_left.store(false, Ordering::Release);
+    }
+
+    fn connection_ended(&self, broker: i32) {
+        if broker >= 0 && broker == self.coordinator.load(Ordering::Acquire) {
+            self.coordinator_left.store(true, Ordering::Release);
+        }
+    }
+
+    /// Which brokers are connected.
+    pub(crate) fn reach(&self) -> MutexGuard<'_, Reach> {
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the current transaction failed, once it has.
@@ -163,15 +200,51 @@ unsafe extern "C" fn made(
             answered_or_not,
         ))
     };
-    // SAFETY: a client that is being made; the pointer is that of `watch_requests`.
-    unsafe { sys::rd_kafka_interceptor_add_on_response_received(client, INTERCEPTOR.as_ptr(), told, own) }
+    // SAFETY: a client that is being made; the pointer is that of `watch`.
+    unsafe {
+        sys::rd_kafka_interceptor_add_on_broker_state_change(
+            client,
+            INTERCEPTOR.as_ptr(),
+            Some(connected_or_not),
+            own,
+        );
+        if (*own.cast::<Overheard>()).counts {
+            return sys::rd_kafka_interceptor_add_on_response_received(
+                client,
+                INTERCEPTOR.as_ptr(),
+                told,
+                own,
+            );
+        }
+    }
+    sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// Comes from the threads of brokers, with locks of the library: nothing of it may be called.
+unsafe extern "C" fn connected_or_not(
+    _client: *mut sys::rd_kafka_t,
+    broker_id: i32,
+    _protocol: *const c_char,
+    host: *const c_char,
+    port: c_int,
+    state: *const c_char,
+    own: *mut c_void,
+) -> sys::rd_kafka_resp_err_t {
+    // SAFETY: texts that live during the call; for the pointer see `watch`.
+    let (host, state, overheard) = unsafe { (text(host), text(state), &*own.cast::<Overheard>()) };
+    let is_up = state == "UP";
+    overheard.reach().changed(&host, port, is_up, Instant::now());
+    if !is_up {
+        overheard.connection_ended(broker_id);
+    }
+    sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
 }
 
 unsafe extern "C" fn answered_or_not(
     _client: *mut sys::rd_kafka_t,
     _socket: c_int,
     _broker: *const c_char,
-    _broker_id: i32,
+    broker_id: i32,
     request: i16,
     _version: i16,
     _number: i32,
@@ -180,10 +253,14 @@ unsafe extern "C" fn answered_or_not(
     error: i32,
     own: *mut c_void,
 ) -> sys::rd_kafka_resp_err_t {
+    // SAFETY: see `watch`.
+    let overheard = unsafe { &*own.cast::<Overheard>() };
+    if error == 0 && TO_COORDINATORS.contains(&request) {
+        overheard.coordinator_answered(broker_id);
+    }
     // What a broker cannot do is refused here and never sent; such a request has no number of its kind yet, which is 0.
     if error != 0 && error != code::UNSUPPORTED_FEATURE && OF_TRANSACTIONS.contains(&request) {
-        // SAFETY: see `watch_requests`.
-        unsafe { &*own.cast::<Overheard>() }.unanswered.fetch_add(1, Ordering::AcqRel);
+        overheard.unanswered.fetch_add(1, Ordering::AcqRel);
     }
     sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
 }
@@ -245,17 +322,17 @@ mod tests {
 
     #[test]
     fn the_reason_is_told_only_with_a_refused_certificate() {
-        let trust = Overheard { certificate: AtomicI32::new(10), ..Overheard::new(true) };
+        let trust = Overheard { certificate: AtomicI32::new(10), ..Overheard::new(true, false) };
         let refused = Failure::new(-181, "SSL handshake failed: certificate verify failed");
         assert!(trust.explain(refused.clone()).text.ends_with("[certificate has expired]"));
-        assert_eq!(Overheard::new(true).explain(refused.clone()), refused);
+        assert_eq!(Overheard::new(true, false).explain(refused.clone()), refused);
         let other = Failure::new(-195, "Connection refused");
         assert_eq!(trust.explain(other.clone()), other);
     }
 
     #[test]
     fn what_was_logged_says_why_all_brokers_are_down() {
-        let overheard = Overheard::new(false);
+        let overheard = Overheard::new(false, false);
         let down = Failure::new(code::ALL_BROKERS_DOWN, "1/1 brokers are down");
         assert_eq!(overheard.explain(down.clone()), down);
         overheard.logged("FAIL", "[thrd:k:1/bootstrap]: k:1/bootstrap: Disconnected: requesting ApiVersion");
@@ -264,7 +341,7 @@ mod tests {
         assert_eq!(text, "1/1 brokers are down [k:1/bootstrap: Disconnected: requesting ApiVersion]");
         let alert = Failure::new(code::SSL, "error:0A000412:SSL routines::ssl/tls alert bad certificate");
         assert!(overheard.explain(alert.clone()).text.ends_with("[we show no certificate]"));
-        assert_eq!(Overheard::new(true).explain(alert.clone()), alert);
+        assert_eq!(Overheard::new(true, false).explain(alert.clone()), alert);
     }
 
     #[test]
@@ -277,7 +354,7 @@ mod tests {
         assert_eq!(hang_up(login), Some("hangs up without a login"));
         assert_eq!(hang_up(&login.replace("after 2ms", "after 2000ms")), None, "it was used for a while");
         assert_eq!(hang_up(&login.replace("ssl://", "sasl_ssl://")), None);
-        let overheard = Overheard::new(false);
+        let overheard = Overheard::new(false, false);
         let down = Failure::new(code::ALL_BROKERS_DOWN, login);
         assert!(overheard.explain(down.clone()).text.ends_with("[hangs up without a login]"));
         overheard.answered();

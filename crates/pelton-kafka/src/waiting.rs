@@ -12,6 +12,7 @@
 //!   coordinator goes on, and then uses what was freed (`rd_kafka_coord_req_fail`).
 
 use crate::{
+    consumer::Topic,
     errors::code,
     native::{Client, Failure, Signal},
     requests::{Answer, LogEnd, NO_OFFSET, PartitionAnswer, PartitionList},
@@ -113,16 +114,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, client: &Client, signal: &Signal) {
+    fn run(&self, client: &Arc<Client>, signal: &Signal) {
         while let Some((what, questions)) = self.next() {
             let all: BTreeSet<_> = questions.iter().flat_map(|question| &question.partitions).collect();
             let answered = match what {
                 What::End(end) => ask_end(client, &all, end),
                 What::Committed => ask_committed(client, &all),
             };
-            if answered.as_ref().is_err_and(|failure| failure.code == code::TIMED_OUT) {
-                client.look_for_brokers();
-            }
             let each = questions.iter().map(|of| (of.number, Answer::Partitions(share(of, &answered))));
             self.lock().answered.extend(each);
             signal.raise();
@@ -161,7 +159,7 @@ fn share(
 
 /// Ask, and wait for the answer. The client's own level of isolation decides what the end is.
 fn ask_end(
-    client: &Client,
+    client: &Arc<Client>,
     partitions: &BTreeSet<&Partition>,
     end: LogEnd,
 ) -> Result<Vec<PartitionAnswer>, Failure> {
@@ -174,9 +172,22 @@ fn ask_end(
     // SAFETY: a live client and list; the list is filled in, in place.
     let code = unsafe { sys::rd_kafka_offsets_for_times(client.raw(), list.raw(), WITHIN_MS) as i32 };
     let answers = list.answers();
+    find_leaders(client, &answers);
     // "All partitions unknown" is said when none has a leader, and each says why.
     let each_says = code == code::UNKNOWN_PARTITION && answers.iter().all(|answer| answer.failure.is_some());
     if code == 0 || each_says { Ok(answers) } else { Err(Failure::of(code)) }
+}
+
+/// Find the leaders of partitions that had none when the client last heard of them. It would ask nobody for them again for a
+/// quarter of an hour (`metadata.max.age.ms`), unless it reads the topic too.
+fn find_leaders(client: &Arc<Client>, answers: &[PartitionAnswer]) {
+    let leaderless = answers.iter().filter(|answer| {
+        answer.failure.as_ref().is_some_and(|failure| failure.code == code::LEADER_NOT_AVAILABLE)
+    });
+    let topics: BTreeSet<&str> = leaderless.map(|answer| &*answer.partition.topic).collect();
+    for topic in topics.into_iter().filter_map(|topic| Topic::new(client, topic)) {
+        topic.find_leaders(WITHIN_MS);
+    }
 }
 
 /// Ask what is committed, and wait for the answer.

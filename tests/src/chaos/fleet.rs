@@ -60,6 +60,15 @@ impl Fleet {
         self.start_coordinator_with(&["--allow-weak-durability"])
     }
 
+    /// The same, with this address of Kafka from now on.
+    ///
+    /// # Errors
+    /// The process does not start.
+    pub fn start_coordinator_behind(&mut self, kafka: &str) -> Result<(), Trouble> {
+        kafka.clone_into(&mut self.kafka);
+        self.start_coordinator()
+    }
+
     /// The same, and refuse what a single node cannot promise.
     ///
     /// # Errors

@@ -14,8 +14,8 @@ mod server;
 
 use kit::{Cluster, clusters};
 use pelton_tests::{
-    chaos::topics::client,
-    proxy::{ApiKey, Fault, Rule, Ticket},
+    chaos::{fleet::COORDINATOR, topics::client},
+    proxy::{ApiKey, Fault, Proxy, Rule, Ticket},
 };
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use scene::{GUARD, Pipeline, Scene, Shape, until};
@@ -89,6 +89,24 @@ fn a_question_for_offsets_whose_answer_is_lost_is_asked_again() {
 }
 
 #[test]
+fn a_worker_whose_broker_named_no_broker_for_a_while_goes_on_by_itself() {
+    in_each_shape(|mut scene, shape| {
+        let worker = scene.worker();
+        let pipeline = scene.pipeline(shape, 2);
+        scene.begin(&pipeline);
+        let nobody = scene.proxies[worker].arm(Rule::every(ApiKey::METADATA, Fault::NameNoBroker));
+        // Clients that have lost their connections ask where brokers are.
+        until("it was told so", || {
+            scene.proxies[worker].reset();
+            scene.proxies[worker].status(nobody).0 >= 3
+        });
+        scene.put(&pipeline, 40..80);
+        scene.proxies[worker].disarm(nobody);
+        scene.each_once(&pipeline, 80);
+    });
+}
+
+#[test]
 fn w4_offsets_that_arrive_again_in_the_next_transaction_do_no_harm() {
     in_each_shape(|mut scene, shape| {
         let worker = scene.worker();
@@ -158,7 +176,7 @@ fn w6_w9_a_stale_grantee_that_initialises_last_steps_down_without_a_coordinator(
         let second = scene.epochs(&pipeline);
         scene.put(&pipeline, 40..80);
         scene.until_found(&pipeline, 80);
-        scene.fleet.kill("coordinator").unwrap();
+        scene.fleet.kill(COORDINATOR).unwrap();
         scene.signal(0, "CONT");
         scene.put(&pipeline, 80..100);
         until("the stale one steps down", || scene.log(0).contains("stepping down"));
@@ -202,6 +220,32 @@ fn w13_an_old_generation_that_wakes_after_shards_were_dealt_anew_steps_down() {
         scene.until_answered(0, held);
         scene.put(&pipeline, 80..120);
         scene.each_once(&pipeline, 120);
+    });
+}
+
+#[test]
+fn w13_a_retirement_whose_offsets_are_still_on_their_way_is_made_again_before_anything_newer_works() {
+    in_each_shape(|mut scene, shape| {
+        let worker = scene.worker();
+        let between = Proxy::start("127.0.0.1:0", scene.cluster.bootstrap()).unwrap();
+        scene.fleet.kill(COORDINATOR).unwrap();
+        scene.fleet.start_coordinator_behind(&between.address()).unwrap();
+        let mut pipeline = scene.pipeline(shape, 4);
+        pipeline.tasks = 2;
+        scene.begin(&pipeline);
+        pipeline.tasks = 3;
+        let stray = between.arm(Rule::next(ApiKey::TXN_OFFSET_COMMIT, Fault::Cut));
+        scene.apply(&pipeline);
+        scene.put(&pipeline, 40..80);
+        scene.until_found(&pipeline, 80);
+        until("everything is committed", || scene.lag(&pipeline) == 0);
+        assert_eq!(between.status(stray).0, 1, "the offsets of one claim were kept");
+        between.release(stray);
+        assert!(between.until_answered(stray, 1, GUARD), "they arrive");
+        scene.kill(worker);
+        scene.restart(worker);
+        scene.put(&pipeline, 80..100);
+        scene.each_once(&pipeline, 100);
     });
 }
 

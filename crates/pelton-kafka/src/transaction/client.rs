@@ -7,7 +7,7 @@ use crate::{
     link::Link,
     native::{Client, ClientKind, Failure, Queue, c_text, text},
     options::Compression,
-    requests::PartitionList,
+    requests::{Answer, PartitionList, Requests},
     settings::Properties,
 };
 use pelton_sabotage::{
@@ -20,7 +20,6 @@ use rdkafka_sys as sys;
 use std::{
     collections::HashMap,
     ffi::c_char,
-    ptr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,6 +28,12 @@ use std::{
 const NEVER: i32 = -1;
 /// How long a question for a topic's leaders may take.
 const CONNECT_MS: i32 = 3_000;
+/// How long the question for a group's members may take.
+const MEMBERS_MS: i32 = 2_000;
+/// How long the library may look for that answer: the most it takes. Its question must not run out of time: while a new
+/// cluster has no coordinator yet, the search for it would go on, and then use what was freed and abort the process
+/// (`rd_kafka_coord_req_fail` of librdkafka 2.12.1). Nobody waits for an answer that comes later.
+const OPEN_MS: i32 = 3_600_000;
 /// How long offsets are offered to the transaction.
 const OFFSETS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -62,13 +67,9 @@ impl TransactionalClient {
         let name = c_text(topic);
         let Some(handle) = Topic::new(&self.client, topic) else { return };
         let (mut low, mut high) = (0, 0);
-        let mut known: *const sys::rd_kafka_metadata = ptr::null();
-        // SAFETY: a live client and topic; what the first call gives is destroyed, the second fills in two numbers.
+        handle.find_leaders(CONNECT_MS);
+        // SAFETY: a live client; the call fills in two numbers.
         unsafe {
-            sys::rd_kafka_metadata(self.client.raw(), 0, handle.raw(), &mut known, CONNECT_MS);
-            if !known.is_null() {
-                sys::rd_kafka_metadata_destroy(known);
-            }
             sys::rd_kafka_query_watermark_offsets(
                 self.client.raw(),
                 name.as_ptr(),
@@ -88,6 +89,14 @@ impl TransactionalClient {
     pub(super) fn begin(&self) -> Result<(), Failure> {
         // SAFETY: a live client.
         take(unsafe { sys::rd_kafka_begin_transaction(self.client.raw()) }).map_err(|r| r.failure)
+    }
+
+    /// Who takes part in a group; `None` when its coordinator does not answer.
+    pub(super) fn members(&self, group: &str) -> Option<Answer> {
+        let mut requests = Requests::new(&self.client, &Wake::none());
+        let number = requests.members(group, OPEN_MS);
+        requests.wait(MEMBERS_MS);
+        requests.take(number)
     }
 
     /// Commit what was produced, with these positions.
@@ -121,6 +130,7 @@ impl TransactionalClient {
         positions: &[(Partition, Offset)],
         metadata: &str,
     ) -> Result<(), Failure> {
+        self.find_coordinator(group)?;
         let list = PartitionList::new(positions.iter().map(|(p, o)| (p, *o)), Some(metadata));
         let name = c_text(group);
         // SAFETY: an object with the group's name and no member: a task joins no group. Destroyed below.
@@ -136,6 +146,18 @@ impl TransactionalClient {
         // SAFETY: owned.
         unsafe { sys::rd_kafka_consumer_group_metadata_destroy(of_group) };
         sent
+    }
+
+    /// When the connection to the group's coordinator has ended, see that there is one before anything waits for it. The
+    /// library lets go of a broker that metadata lacks for a moment, and keeps it as the coordinator: what is to go there
+    /// waits, without a limit, for a connection that nobody makes any more (`rd_kafka_coord_req_fsm` of librdkafka 2.12.1).
+    /// A question that need not be waited for goes the same way.
+    fn find_coordinator(&self, group: &str) -> Result<(), Failure> {
+        if self.client.coordinator_left() && self.members(group).is_none() {
+            let why = format!("no answer of the broker that keeps the offsets of group {group}");
+            return Err(Failure::new(code::TIMED_OUT, why));
+        }
+        Ok(())
     }
 
     /// Abort what is open, for readers that wait for it.

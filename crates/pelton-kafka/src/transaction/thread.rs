@@ -6,14 +6,14 @@ use crate::{
     errors::{self, code},
     link::Link,
     native::Failure,
-    requests::{Answer, Requests},
+    requests::Answer,
     settings::Properties,
 };
 use pelton_sabotage::{
     Defect, breaks,
     points::{self, Point},
 };
-use pelton_sdk::{EndError, ErrorKind, Wake};
+use pelton_sdk::{EndError, ErrorKind};
 use pelton_types::{Code, Offset, Partition};
 use std::{
     sync::{Arc, mpsc::Receiver},
@@ -24,12 +24,6 @@ use std::{
 const THROW_AWAY_MS: i32 = 30;
 /// How long an init may take before the task hears of it and tries again.
 const INIT_MS: i32 = 10_000;
-/// How long the question for a group's members may take.
-const MEMBERS_MS: i32 = 2_000;
-/// How long the library may look for that answer: the most it takes. Its question must not run out of time: while a new
-/// cluster has no coordinator yet, the search for it would go on, and then use what was freed and abort the process
-/// (`rd_kafka_coord_req_fail` of librdkafka 2.12.1). Nobody waits for an answer that comes later.
-const OPEN_MS: i32 = 3_600_000;
 /// How long a broker may take to say what it can do.
 const FIRST_CONTACT: Duration = Duration::from_millis(500);
 /// How long the last abort may take.
@@ -134,12 +128,9 @@ fn init(
 /// Nobody may subscribe with the pipeline's group: the broker would take that member's offsets for ours, and ours for
 /// its. Kafka's classic groups accept a transactional commit whoever their members are, so it has to be asked.
 fn alone(made: &TransactionalClient, shared: &Shared) -> Result<(), EndError> {
-    let mut requests = Requests::new(&made.client, &Wake::none());
     let since = Instant::now();
     let members = loop {
-        let number = requests.members(&shared.of.group, OPEN_MS);
-        requests.wait(MEMBERS_MS);
-        match requests.take(number) {
+        match made.members(&shared.of.group) {
             Some(Answer::Members(Ok(members))) => break members,
             // Said of a broker that has not yet told what it can do, the group's coordinator at first contact.
             Some(Answer::Members(Err(failure)))
