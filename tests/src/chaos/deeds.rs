@@ -67,6 +67,10 @@ impl Stage<'_> {
                 let rule = Rule::next(ApiKey::END_TXN, Fault::DropAnswer);
                 self.met(index, act, Rule { times: Some(SEVERAL), ..rule })
             }
+            Deed::NameNoBroker(index) => {
+                self.proxies[index].reset();
+                self.met(index, act, Rule::every(ApiKey::METADATA, Fault::NameNoBroker))
+            }
             Deed::Reorder(index) => {
                 let rule = Rule::next(ApiKey::PRODUCE, Fault::Reorder);
                 self.met(index, act, Rule { times: Some(SEVERAL), ..rule })

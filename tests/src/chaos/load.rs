@@ -1,6 +1,7 @@
 //! The load: records at a steady rate until it is told to end, every one acknowledged by all replicas.
 
 use super::{
+    ear::Ear,
     record,
     topics::{Trouble, client},
 };
@@ -49,10 +50,10 @@ impl Load {
         let deliveries = Deliveries::default();
         let acknowledged = deliveries.acknowledged.clone();
         let producer: BaseProducer<Deliveries> = config.create_with_context(deliveries)?;
-        let (topic, told, count) = (topic.to_owned(), stop.clone(), sent.clone());
+        let (topic, told, count, ear) = (topic.to_owned(), stop.clone(), sent.clone(), Ear::new(bootstrap));
         let thread = std::thread::Builder::new()
             .name("load".into())
-            .spawn(move || write(&producer, &topic, per_second, &told, &count))?;
+            .spawn(move || write(&producer, ear, &topic, per_second, &told, &count))?;
         Ok(Load { stop, sent, acknowledged, thread })
     }
 
@@ -104,6 +105,7 @@ impl ProducerContext for Deliveries {
 
 fn write(
     producer: &BaseProducer<Deliveries>,
+    mut ear: Ear,
     topic: &str,
     per_second: u64,
     stop: &AtomicBool,
@@ -124,7 +126,13 @@ fn write(
             }
         }
         sent.store(id, Ordering::Relaxed);
+        let before = producer.context().acknowledged.load(Ordering::Relaxed);
         producer.poll(TICK);
+        if producer.context().acknowledged.load(Ordering::Relaxed) > before {
+            ear.heard();
+        } else {
+            ear.strain(producer.client());
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
     producer.flush(FLUSH).map_err(|error| format!("the last records of the load: {error}"))?;

@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod check;
 mod deeds;
+mod ear;
 pub mod events;
 pub mod fleet;
 pub mod growth;

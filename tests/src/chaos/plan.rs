@@ -84,6 +84,8 @@ pub enum Deed {
     LoseAnswers(usize),
     /// Requests of transactions overtake each other.
     Reorder(usize),
+    /// The connections are reset, and the broker names no broker to whoever asks where they are.
+    NameNoBroker(usize),
     /// So many records that cannot be processed.
     Poison(u64),
     /// The shards are dealt to so many tasks.
@@ -93,7 +95,7 @@ pub enum Deed {
 }
 
 /// The kinds of other faults, in the order they take turns.
-const OTHERS: usize = 12;
+const OTHERS: usize = 13;
 
 impl Deed {
     /// What the event log calls it.
@@ -112,6 +114,7 @@ impl Deed {
             Deed::HoldOffsets(_) => "TxnOffsetCommit held",
             Deed::LoseAnswers(_) => "answers to EndTxn lost",
             Deed::Reorder(_) => "requests reordered",
+            Deed::NameNoBroker(_) => "no broker named",
             Deed::Poison(_) => "poison records",
             Deed::Deal(_) => "tasks dealt anew",
             Deed::Leave(_) => "worker left",
@@ -162,6 +165,7 @@ fn other(kind: usize, wish: &Wish, random: &mut Random) -> Deed {
         8 => Deed::LoseAnswers(worker),
         9 => Deed::Silence(worker),
         10 => Deed::Slow(worker),
+        11 => Deed::NameNoBroker(worker),
         _ => Deed::Reorder(worker),
     }
 }
@@ -180,6 +184,7 @@ fn away(deed: Deed, wish: &Wish) -> (u64, u64) {
         | Deed::CutEnd(_)
         | Deed::HoldOffsets(_)
         | Deed::LoseAnswers(_)
+        | Deed::NameNoBroker(_)
         | Deed::Reorder(_) => LINE_MS,
     }
 }

@@ -1,11 +1,15 @@
 //! What the harness asks of Kafka, through a client of its own.
 
-use super::record::{self, Record};
+use super::{
+    ear::Ear,
+    record::{self, Record},
+};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaResult,
 };
 use std::time::{Duration, Instant};
 
@@ -14,6 +18,8 @@ pub type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 /// For one answer of Kafka. A new broker makes its internal topics on first use.
 const ANSWER: Duration = Duration::from_secs(30);
+/// For one try.
+const TRY: Duration = Duration::from_secs(5);
 /// Time between two tries.
 const AGAIN: Duration = Duration::from_millis(100);
 /// For the next record of a topic whose end is known.
@@ -59,9 +65,49 @@ impl Topics {
     }
 }
 
+/// A consumer that is asked until it answers.
+struct Asker {
+    consumer: BaseConsumer,
+    bootstrap: String,
+}
+
+impl Asker {
+    fn new(bootstrap: &str, config: &ClientConfig) -> Result<Asker, Trouble> {
+        Ok(Asker { consumer: config.create()?, bootstrap: bootstrap.to_owned() })
+    }
+
+    /// The end of a partition. A new topic has no leader for a moment: asked again until there is one.
+    fn end(&self, topic: &str, partition: i32) -> Result<i64, Trouble> {
+        let ask = || {
+            let ends = self.consumer.fetch_watermarks(topic, partition, TRY);
+            if ends.is_err() {
+                // What was heard while it had no leader is kept for a quarter of an hour, unless it is asked for again.
+                drop(self.consumer.fetch_metadata(Some(topic), TRY));
+            }
+            ends
+        };
+        let (_, end) =
+            self.answer(ask).map_err(|error| format!("the end of {topic}/{partition}: {error}"))?;
+        Ok(end)
+    }
+
+    fn answer<T>(&self, ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+        let (begun, mut ear) = (Instant::now(), Ear::new(&self.bootstrap));
+        loop {
+            match ask() {
+                Err(_) if begun.elapsed() < ANSWER => {
+                    ear.strain(self.consumer.client());
+                    std::thread::sleep(AGAIN);
+                }
+                answered => return answered,
+            }
+        }
+    }
+}
+
 /// Looks at ends and committed offsets.
 pub struct Watcher {
-    consumer: BaseConsumer,
+    asker: Asker,
     topics: Topics,
 }
 
@@ -72,8 +118,8 @@ impl Watcher {
     /// The client cannot be made.
     pub fn new(bootstrap: &str, topics: &Topics, group: &str) -> Result<Watcher, Trouble> {
         let mut config = client(bootstrap);
-        let consumer = config.set("group.id", group).set("enable.auto.commit", "false").create()?;
-        Ok(Watcher { consumer, topics: topics.clone() })
+        config.set("group.id", group).set("enable.auto.commit", "false");
+        Ok(Watcher { asker: Asker::new(bootstrap, &config)?, topics: topics.clone() })
     }
 
     /// The ends of a topic's partitions.
@@ -81,7 +127,7 @@ impl Watcher {
     /// # Errors
     /// Kafka does not answer.
     pub fn ends(&self, topic: &str) -> Result<Vec<i64>, Trouble> {
-        (0..self.topics.partitions).map(|p| end(&self.consumer, topic, p)).collect()
+        (0..self.topics.partitions).map(|p| self.asker.end(topic, p)).collect()
     }
 
     /// Records of the input that are not committed yet.
@@ -91,7 +137,8 @@ impl Watcher {
     pub fn lag(&self) -> Result<i64, Trouble> {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.topics.input, 0, self.topics.partitions - 1);
-        let committed = self.consumer.committed_offsets(list, ANSWER)?;
+        let ask = || self.asker.consumer.committed_offsets(list.clone(), TRY);
+        let committed = self.asker.answer(ask)?;
         let ends = self.ends(&self.topics.input)?;
         let behind = |e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
             let end = usize::try_from(e.partition()).ok().and_then(|p| ends.get(p)).copied().unwrap_or(0);
@@ -101,20 +148,6 @@ impl Watcher {
             }
         };
         Ok(committed.elements().iter().map(behind).sum())
-    }
-}
-
-/// The end of a partition. A new topic has no leader for a moment: asked again until there is one.
-fn end(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<i64, Trouble> {
-    let begun = Instant::now();
-    loop {
-        match consumer.fetch_watermarks(topic, partition, ANSWER) {
-            Ok((_, end)) => return Ok(end),
-            Err(error) if begun.elapsed() > ANSWER => {
-                return Err(format!("the end of {topic}/{partition}: {error}").into());
-            }
-            Err(_) => std::thread::sleep(AGAIN),
-        }
     }
 }
 
@@ -152,7 +185,8 @@ pub enum Isolation {
 
 /// Reads the records of a topic from its begin.
 pub struct Reading {
-    consumer: BaseConsumer,
+    asker: Asker,
+    ear: Ear,
     topic: String,
     /// By partition, the offset below which everything came.
     next: Vec<i64>,
@@ -188,18 +222,18 @@ impl Reading {
             .set("auto.offset.reset", "error")
             .set("isolation.level", isolation)
             .set("fetch.queue.backoff.ms", "10");
-        let consumer: BaseConsumer = config.create()?;
+        let asker = Asker::new(bootstrap, &config)?;
         // Asked first, or the first record waits for a timer of a second.
         for partition in 0..partitions {
-            end(&consumer, topic, partition)?;
+            asker.end(topic, partition)?;
         }
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
             list.add_partition_offset(topic, partition, Offset::Offset(0))?;
         }
-        consumer.assign(&list)?;
+        asker.consumer.assign(&list)?;
         let next = vec![0; usize::try_from(partitions).unwrap_or(0)];
-        Ok(Reading { consumer, topic: topic.to_owned(), next })
+        Ok(Reading { asker, ear: Ear::new(bootstrap), topic: topic.to_owned(), next })
     }
 
     /// The next record, if one comes soon.
@@ -207,8 +241,15 @@ impl Reading {
     /// # Errors
     /// What the client says of a broker that is away, too.
     pub fn poll(&mut self) -> Result<Option<Value>, Trouble> {
-        let Some(message) = self.consumer.poll(AGAIN) else { return Ok(None) };
-        let message = message?;
+        let consumer = &self.asker.consumer;
+        let message = match consumer.poll(AGAIN) {
+            Some(Ok(message)) => message,
+            nothing => {
+                self.ear.strain(consumer.client());
+                return nothing.transpose().map(|_| None).map_err(Into::into);
+            }
+        };
+        self.ear.heard();
         let value = Value {
             partition: message.partition(),
             offset: message.offset(),
@@ -228,7 +269,7 @@ impl Reading {
     pub fn to_end(&mut self, within: Duration, add: &mut impl FnMut(&Value)) -> Result<(), Trouble> {
         let partitions = i32::try_from(self.next.len())?;
         let ends: Vec<i64> =
-            (0..partitions).map(|p| end(&self.consumer, &self.topic, p)).collect::<Result<_, _>>()?;
+            (0..partitions).map(|p| self.asker.end(&self.topic, p)).collect::<Result<_, _>>()?;
         let mut heard = Instant::now();
         while self.next.iter().zip(&ends).any(|(next, end)| next < end) {
             match self.poll() {
@@ -249,7 +290,7 @@ impl Reading {
     }
 
     fn pass_marks(&mut self) -> Result<(), Trouble> {
-        for at in self.consumer.position()?.elements() {
+        for at in self.asker.consumer.position()?.elements() {
             if let (Ok(partition), Offset::Offset(offset)) = (usize::try_from(at.partition()), at.offset()) {
                 self.next[partition] = offset.max(self.next[partition]);
             }
@@ -282,14 +323,14 @@ pub fn read_all(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<Rec
 /// # Errors
 /// Kafka does not answer.
 pub fn open_transactions(bootstrap: &str, topic: &str, partitions: i32) -> Result<Vec<i32>, Trouble> {
-    let reader = |isolation: &str| -> Result<BaseConsumer, Trouble> {
+    let reader = |isolation: &str| {
         let mut config = client(bootstrap);
-        Ok(config.set("group.id", "chaos-reader").set("isolation.level", isolation).create()?)
+        Asker::new(bootstrap, config.set("group.id", "chaos-reader").set("isolation.level", isolation))
     };
     let (stable, all) = (reader("read_committed")?, reader("read_uncommitted")?);
     let mut open = Vec::new();
     for partition in 0..partitions {
-        if end(&stable, topic, partition)? < end(&all, topic, partition)? {
+        if stable.end(topic, partition)? < all.end(topic, partition)? {
             open.push(partition);
         }
     }

@@ -1,6 +1,9 @@
 //! Two who watch while the faults are on: a reader of the output, and one that looks at the committed offsets.
 
-use super::topics::{Reading, Trouble, Value, client};
+use super::{
+    ear::Ear,
+    topics::{Reading, Trouble, Value, client},
+};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -125,6 +128,16 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// What is committed now.
+    fn see_all(&mut self, committed: &TopicPartitionList) {
+        self.looks += 1;
+        for element in committed.elements() {
+            if let Offset::Offset(at) = element.offset() {
+                self.see(element.partition(), at, element.metadata());
+            }
+        }
+    }
+
     /// One partition as it is committed now.
     fn see(&mut self, partition: i32, offset: i64, metadata: &str) {
         let number = |name: &str| metadata.split(';').find_map(|part| part.strip_prefix(name)?.parse().ok());
@@ -155,18 +168,17 @@ impl Auditor {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(topic, 0, partitions - 1);
         let stop = Arc::new(AtomicBool::new(false));
-        let told = stop.clone();
+        let (told, mut ear) = (stop.clone(), Ear::new(bootstrap));
         let thread = std::thread::Builder::new().name("auditor".into()).spawn(move || {
             let mut audit = Audit::default();
             while !told.load(Ordering::Relaxed) {
                 let begun = Instant::now();
-                if let Ok(committed) = consumer.committed_offsets(list.clone(), ANSWER) {
-                    audit.looks += 1;
-                    for element in committed.elements() {
-                        if let Offset::Offset(at) = element.offset() {
-                            audit.see(element.partition(), at, element.metadata());
-                        }
+                match consumer.committed_offsets(list.clone(), ANSWER) {
+                    Ok(committed) => {
+                        ear.heard();
+                        audit.see_all(&committed);
                     }
+                    Err(_) => ear.strain(consumer.client()),
                 }
                 std::thread::sleep(LOOK.saturating_sub(begun.elapsed()));
             }
