@@ -17,7 +17,7 @@ pub mod verdict;
 pub use machine::{Action, Delivery, Event, Failure, Grant, Machine, Phase, StepDownReason};
 pub use metadata::{Stamp, StampError, StatePointer, Token};
 pub use retirement::{Retirement, retirement};
-pub use verdict::{Committed, Verdict, verdict};
+pub use verdict::{Committed, Verdict, verdict, went_back};
 
 use pelton_types::{Offset, Partition};
 

@@ -154,6 +154,26 @@ fn unreadable(partition: &Partition, error: &StampError) -> Incident {
     Incident { remedy, ..incident }
 }
 
+/// What is wrong when committed offsets are below those that were heard to be committed: the queue has forgotten commits, as
+/// a Kafka broker does whose group coordinator went on from an old state, or somebody set them back and left the metadata.
+/// To be tried again: a queue that starts anew reads what it has stored.
+pub fn went_back(heard: &Positions, seen: &[Committed]) -> Option<Incident> {
+    let behind = |(partition, known): &(Partition, Offset)| {
+        let found = seen.iter().find(|entry| entry.partition == *partition)?;
+        (found.start < *known)
+            .then(|| format!("{partition} is committed at {}, and was at {known}", found.start))
+    };
+    let behind: Vec<String> = heard.iter().filter_map(behind).collect();
+    (!behind.is_empty()).then(|| Incident {
+        code: Code::OffsetsWentBack,
+        message: behind.join("; "),
+        remedy: "nothing was read or written, and Pelton looks again by itself; restart the broker that looks after the \
+                 group. To go on from the lower offset all the same: pause, `pelton task skip-to`, resume"
+            .into(),
+        stops_task: false,
+    })
+}
+
 /// The offsets are not what this pipeline committed last.
 pub(crate) fn foreign(message: String) -> Incident {
     Incident {

@@ -68,7 +68,7 @@ proptest! {
     ) {
         let delivery = if exactly_once { Delivery::ExactlyOnce } else { Delivery::AtLeastOnce };
         let partitions = vec![Partition::new("t", 0)];
-        let grant = Grant { task: task(), epoch: 2, term: 1, virgin: false, partitions };
+        let grant = Grant { task: task(), epoch: 2, term: 1, virgin: false, partitions, heard: Vec::new() };
         let (mut machine, _) = Machine::new(grant, delivery);
         let mut running = false;
         for event in events {

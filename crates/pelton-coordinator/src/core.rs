@@ -37,7 +37,7 @@ use crate::store::{
     AuditRecord, EpochRecord, IncidentRecord, PipelineRecord, RevisionRecord, SavepointRecord,
 };
 use pelton_proto::v1;
-use pelton_types::{Account, Epoch, Generation, PipelineName, TaskId, Term};
+use pelton_types::{Account, Epoch, Generation, Offset, Partition, PipelineName, TaskId, Term};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -121,6 +121,8 @@ pub struct Retiring {
     pub definition: String,
     /// Its partitions.
     pub sources: Vec<v1::AssignedSource>,
+    /// What is known to be committed of them.
+    pub heard: Vec<PartitionAt>,
 }
 
 impl Effects {
@@ -246,6 +248,8 @@ struct Task {
     revision: u64,
     /// Newest report of the newest epoch.
     report: Option<v1::TaskStatus>,
+    /// Highest offsets that were reported to be committed, since this coordinator started or somebody set them.
+    heard: BTreeMap<Partition, Offset>,
     /// Settled outcomes of epochs before, since this coordinator started.
     past: Account,
     past_operators: BTreeMap<String, Account>,

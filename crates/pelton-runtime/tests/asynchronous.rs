@@ -230,6 +230,7 @@ impl Run {
             term: 1,
             virgin: self.queue.with(|shelf| shelf.offsets.is_empty()),
             partitions: self.partitions.clone(),
+            heard: Vec::new(),
         };
         let budget = Budget { records: 1 + self.dice.below(5), bytes: 1 << 20 };
         // The machine commits outputs and offsets together either way; at-least-once has no line before the sinks.

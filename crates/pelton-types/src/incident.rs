@@ -68,6 +68,8 @@ codes! {
     GroupTaken = 305, "somebody else takes part in the consumer group";
     /// Somebody else initialises the task's transactional id, again and again.
     Hijacked = 306, "a transactional id is used by somebody else";
+    /// The queue answers lower offsets than were committed.
+    OffsetsWentBack = 307, "the committed offsets went back";
     /// No worker has room.
     Unassigned = 401, "tasks wait for a worker";
     /// Two workers claim one task's epoch.

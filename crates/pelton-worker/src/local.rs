@@ -85,7 +85,7 @@ impl Local {
             self.tasks.insert(task.clone(), None);
             let partitions = sources.values().flatten().cloned().collect();
             let own = AssignedPartitions { sources, tasks: tasks as u32 };
-            let grant = Grant { task, epoch, term: 1, virgin: true, partitions };
+            let grant = Grant { task, epoch, term: 1, virgin: true, partitions, heard: Vec::new() };
             self.host.start(grant, plan.clone(), own);
         }
         Ok(())

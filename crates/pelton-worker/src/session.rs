@@ -11,7 +11,7 @@ use pelton_runtime::{
 };
 use pelton_sdk::{BoxFuture, BuildContext, Registry};
 use pelton_telemetry::RecentLines;
-use pelton_types::{Code, Epoch, Incident, TaskId, causes};
+use pelton_types::{Code, Epoch, Incident, Offset, Partition, TaskId, causes};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
@@ -425,6 +425,7 @@ impl Worker {
                     term: grant.term,
                     virgin: grant.virgin,
                     partitions: own,
+                    heard: grant.heard.iter().map(heard).collect(),
                 };
                 self.host.start(grant, plan, partitions);
                 None
@@ -497,6 +498,10 @@ fn wrap(kind: ReportKind) -> v1::WorkerReport {
 fn assigned(grant: &v1::Grant) -> AssignedPartitions {
     let of = |s: &v1::AssignedSource| (s.source.clone(), s.partitions.iter().map(Into::into).collect());
     AssignedPartitions { sources: grant.sources.iter().map(of).collect(), tasks: grant.tasks }
+}
+
+fn heard(one: &v1::PartitionOffset) -> (Partition, Offset) {
+    (Partition::from(&one.partition.clone().unwrap_or_default()), one.offset)
 }
 
 #[cfg(test)]

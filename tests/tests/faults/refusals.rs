@@ -5,7 +5,10 @@ use crate::{
     kit::clusters,
     scene::{Pipeline, Scene, Shape, until},
 };
-use pelton_tests::chaos::topics::client;
+use pelton_tests::{
+    chaos::{fleet::COORDINATOR, topics::client},
+    proxy::{ApiKey, Fault, Rule},
+};
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
@@ -13,6 +16,15 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer},
 };
 use std::time::Duration;
+
+/// How offsets are made good.
+#[derive(Clone, Copy)]
+enum Mend {
+    /// What was committed is committed again.
+    PutBack,
+    /// `pelton task skip-to`.
+    SkipTo,
+}
 
 impl Scene<'_> {
     fn pause(&self, pipeline: &Pipeline) {
@@ -38,13 +50,14 @@ impl Scene<'_> {
         });
     }
 
-    /// Do harm to the offsets of a pipeline that worked and is paused: it is refused, and goes on when that is undone.
+    /// Do harm to the offsets of a pipeline that worked and is paused: it is refused, and goes on when that is made good.
     #[track_caller]
     fn refused(
         &self,
         code: &str,
         says: impl Fn(&Pipeline) -> String,
         harm: impl FnOnce(&Pipeline) -> Option<BaseConsumer>,
+        mend: Mend,
     ) {
         let pipeline = self.pipeline(Shape::Plain, 1);
         self.begin(&pipeline);
@@ -57,9 +70,18 @@ impl Scene<'_> {
         assert_eq!(self.found(&pipeline).len(), 40, "{code}: nothing more was written");
         drop(stranger);
         self.pause(&pipeline);
-        until("the offset is as it was", || self.set(&pipeline, before.0, &before.1));
+        match mend {
+            Mend::PutBack => until("the offset is as it was", || self.set(&pipeline, before.0, &before.1)),
+            Mend::SkipTo => self.skip_to(&pipeline, before.0),
+        }
         self.fleet.ask(&["resume", &pipeline.name]).unwrap();
         self.each_once(&pipeline, 60);
+    }
+
+    /// What the incident's page tells to do.
+    fn skip_to(&self, pipeline: &Pipeline, offset: i64) {
+        let place = format!("{}/0={offset}", pipeline.input);
+        self.fleet.ask(&["task", "skip-to", &pipeline.name, &place, "--reason", "as the page says"]).unwrap();
     }
 
     /// Commit an offset of the only partition, as another tool does.
@@ -88,19 +110,46 @@ fn offsets_that_are_not_what_the_pipeline_committed_are_refused_at_the_claim() {
         let mut scene = Scene::new(&cluster);
         scene.worker();
         let topic = |pipeline: &Pipeline| pipeline.input.clone();
-        scene.refused("PLT0301", topic, |pipeline| {
-            assert!(scene.set(pipeline, 7, "a lag tool was here"));
-            None
-        });
-        scene.refused("PLT0301", topic, |pipeline| {
-            scene.forget_group(pipeline);
-            None
-        });
-        scene.refused("PLT0205", topic, |pipeline| {
-            let (_, text) = scene.committed(pipeline).remove(0);
-            assert!(scene.set(pipeline, 1_000, &text), "what was there is gone");
-            None
-        });
+        scene.refused(
+            "PLT0301",
+            topic,
+            |pipeline| {
+                assert!(scene.set(pipeline, 7, "a lag tool was here"));
+                None
+            },
+            Mend::PutBack,
+        );
+        scene.refused(
+            "PLT0301",
+            topic,
+            |pipeline| {
+                scene.forget_group(pipeline);
+                None
+            },
+            Mend::PutBack,
+        );
+        for mend in [Mend::PutBack, Mend::SkipTo] {
+            scene.refused(
+                "PLT0307",
+                topic,
+                |pipeline| {
+                    let (_, text) = scene.committed(pipeline).remove(0);
+                    assert!(scene.set(pipeline, 7, &text), "as a broker that has forgotten commits");
+                    None
+                },
+                mend,
+            );
+        }
+        scene.refused(
+            "PLT0205",
+            topic,
+            |pipeline| {
+                let (_, text) = scene.committed(pipeline).remove(0);
+                assert!(scene.set(pipeline, 1_000, &text), "what was there is gone");
+                None
+            },
+            Mend::SkipTo,
+        );
     }
 }
 
@@ -110,17 +159,45 @@ fn a_subscriber_in_the_group_is_refused_at_the_claim() {
         let mut scene = Scene::new(&cluster);
         scene.worker();
         let group = |pipeline: &Pipeline| format!("pelton.default.{}", pipeline.name);
-        scene.refused("PLT0305", group, |pipeline| {
-            let mut config = client(scene.cluster.bootstrap());
-            let stranger: BaseConsumer =
-                config.set("group.id", group(pipeline)).set("enable.auto.commit", "false").create().unwrap();
-            stranger.subscribe(&[&pipeline.input]).unwrap();
-            until("it takes part", || {
-                drop(stranger.poll(Duration::from_millis(20)));
-                stranger.assignment().unwrap().count() > 0
-            });
-            Some(stranger)
-        });
+        scene.refused(
+            "PLT0305",
+            group,
+            |pipeline| {
+                let mut config = client(scene.cluster.bootstrap());
+                let stranger: BaseConsumer = config
+                    .set("group.id", group(pipeline))
+                    .set("enable.auto.commit", "false")
+                    .create()
+                    .unwrap();
+                stranger.subscribe(&[&pipeline.input]).unwrap();
+                until("it takes part", || {
+                    drop(stranger.poll(Duration::from_millis(20)));
+                    stranger.assignment().unwrap().count() > 0
+                });
+                Some(stranger)
+            },
+            Mend::PutBack,
+        );
+    }
+}
+
+#[test]
+fn a_cluster_without_transactions_is_refused_at_the_claim() {
+    for cluster in clusters() {
+        let mut scene = Scene::new(&cluster);
+        let worker = scene.worker();
+        let old = scene.proxies[worker].arm(Rule::every(ApiKey::API_VERSIONS, Fault::NameNoTransactions));
+        scene.proxies[worker].reset();
+        let pipeline = scene.pipeline(Shape::Plain, 1);
+        scene.put(&pipeline, 0..40);
+        scene.apply(&pipeline);
+        scene.until_incident("PLT0303", "use `delivery: at-least-once`");
+        assert_eq!(scene.found(&pipeline).len(), 0, "nothing was written");
+        scene.pause(&pipeline);
+        scene.proxies[worker].disarm(old);
+        scene.proxies[worker].reset();
+        scene.fleet.ask(&["resume", &pipeline.name]).unwrap();
+        scene.each_once(&pipeline, 40);
     }
 }
 
@@ -149,7 +226,7 @@ fn what_can_never_be_one_transaction_is_refused_at_submit() {
 fn topics_that_may_lose_what_they_acknowledged_are_refused_unless_that_is_allowed() {
     for cluster in clusters() {
         let mut scene = Scene::new(&cluster);
-        scene.fleet.kill(pelton_tests::chaos::fleet::COORDINATOR).unwrap();
+        scene.fleet.kill(COORDINATOR).unwrap();
         scene.fleet.start_strict_coordinator().unwrap();
         let pipeline = scene.pipeline(Shape::Plain, 1);
         let mut refused = String::new();

@@ -16,6 +16,9 @@ pub struct Grant {
     pub virgin: bool,
     /// All partitions of the task; every commit names all of them.
     pub partitions: Vec<Partition>,
+    /// What the coordinator has heard to be committed of them. Under exactly-once a lower committed offset is not believed:
+    /// what lies between would be done twice.
+    pub heard: Positions,
 }
 
 /// What is promised about outputs.

@@ -3,9 +3,10 @@
 use super::{Action, Event, Failure, Leaving, Machine, Phase, Retry, StepDownReason};
 use crate::{
     Positions, Stamp, Verdict,
-    verdict::{Committed, foreign, verdict},
+    verdict::{Committed, foreign, verdict, went_back},
 };
 use pelton_sabotage::{Defect, breaks};
+use pelton_types::Incident;
 
 impl Machine {
     pub(super) fn confirm(&mut self) -> Vec<Action> {
@@ -111,9 +112,16 @@ impl Machine {
             }
             Verdict::StepDown(reason) => self.step_down(reason),
             Verdict::Stop(incident) => self.stop(incident),
+            Verdict::Go { .. } if let Some(incident) = self.went_back(seen) => self.stop(incident),
             Verdict::Go { positions, .. } if self.phase == Phase::Looking => self.seen_no_rival(positions),
             Verdict::Go { positions, newest } => self.ours(own, positions, newest),
         }
+    }
+
+    /// What is wrong with offsets that are behind what this or an earlier owner has committed.
+    fn went_back(&self, seen: &[Committed]) -> Option<Incident> {
+        // Once the claim is there the machine knows more than it was told.
+        if self.exactly_once() && !self.claimed { went_back(&self.grant.heard, seen) } else { None }
     }
 
     /// Nobody has claimed since. A transaction may be open, so only an init tells what is ours (P3).

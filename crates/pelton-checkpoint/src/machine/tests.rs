@@ -15,7 +15,7 @@ fn task() -> TaskId {
 
 fn grant(epoch: u64, virgin: bool) -> Grant {
     let partitions = vec![Partition::new("digits", 1), Partition::new("digits", 0)];
-    Grant { task: task(), epoch, term: 1, virgin, partitions }
+    Grant { task: task(), epoch, term: 1, virgin, partitions, heard: Vec::new() }
 }
 
 fn at(zero: Offset, one: Offset) -> Positions {
@@ -186,6 +186,23 @@ mod at_least_once {
 
 mod exactly_once {
     use super::*;
+
+    #[test]
+    fn offsets_below_those_that_were_heard_of_are_not_believed_and_looked_at_again() {
+        for (found, believed) in [(at(5, 3), true), (at(9, 3), true), (at(4, 3), false), (at(9, 2), false)] {
+            let told = Grant { heard: at(5, 3), ..grant(2, false) };
+            let (mut machine, _) = Machine::new(told, Delivery::ExactlyOnce);
+            machine.on(Event::EpochConfirmed);
+            machine.on(Event::InitDone);
+            let next = machine.on(read(&found, Some(1)));
+            if believed {
+                assert_eq!(next, [Action::Claim { positions: found, stamp: stamp(2) }]);
+                continue;
+            }
+            let [Action::Stop { incident, .. }] = next.as_slice() else { panic!("{found:?}: {next:?}") };
+            assert_eq!((incident.code, incident.stops_task), (Code::OffsetsWentBack, false));
+        }
+    }
 
     #[test]
     fn a_virgin_task_has_no_predecessor_to_fence_off() {

@@ -115,7 +115,8 @@ impl Worker {
     pub fn granted(message: Message, delivery: Delivery, sabotage: Option<Sabotage>) -> Self {
         let Message { generation, epoch, virgin, .. } = message;
         let task = task(generation).clone();
-        let grant = Grant { task, epoch, term: 1, virgin, partitions: vec![PARTITION.clone()] };
+        let grant =
+            Grant { task, epoch, term: 1, virgin, partitions: vec![PARTITION.clone()], heard: Vec::new() };
         let (machine, actions) = Machine::new(grant, delivery);
         let mut worker = Self {
             machine,

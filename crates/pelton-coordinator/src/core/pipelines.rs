@@ -93,6 +93,7 @@ impl Task {
             hold: Hold::nobody(now.at),
             revision: 0,
             report: None,
+            heard: BTreeMap::new(),
             past: Account::default(),
             past_operators: BTreeMap::new(),
             failures: 0,

@@ -43,6 +43,8 @@ pub struct Setting {
     pub definition: String,
     /// Its partitions.
     pub sources: Vec<v1::AssignedSource>,
+    /// What is known to be committed of them.
+    pub heard: Vec<PartitionAt>,
     /// What is set; the others stay.
     pub positions: Vec<PartitionAt>,
 }
@@ -167,6 +169,7 @@ impl Core {
             task.record.virgin = false;
             task.record.completed = false;
             setting.epoch = task.record.epoch;
+            setting.heard = task.heard();
             self.write_epoch(&setting.task);
         }
         if let Some(pipeline) = self.pipelines.get_mut(name) {
@@ -186,6 +189,9 @@ impl Core {
         let Some(pipeline) = self.pipelines.get_mut(name) else { return };
         pipeline.closing.retain(|id| !tasks.contains(id));
         if let Some(entry) = done {
+            for id in tasks {
+                self.tasks.entry(id.clone()).and_modify(|task| task.heard.clear());
+            }
             tracing::info!(pipeline = %name, by = entry.by, reason = entry.reason, "{}", entry.what);
             let number = pipeline.audit.keys().next_back().map_or(1, |n| n + 1);
             let uuid = &pipeline.record.uuid;
@@ -243,6 +249,7 @@ fn settings(
                 virgin: false,
                 definition: definition.to_owned(),
                 sources,
+                heard: Vec::new(),
                 positions: mine,
             });
         }

@@ -1,6 +1,6 @@
 //! What workers say of their tasks, compared with what was granted.
 
-use super::{Core, Hold, Leg, Now, WorkerId};
+use super::{Core, Hold, Leg, Now, PartitionAt, WorkerId};
 use crate::store::{Document, keys};
 use pelton_proto::v1::{self, TaskState};
 use pelton_types::{Account, Code, Epoch, Incident, PipelineName, TaskId};
@@ -280,7 +280,17 @@ impl super::Task {
                 status.partitions = last.partitions;
             }
         }
+        for one in status.partitions.iter().filter(|one| one.committed >= 0) {
+            let Some(partition) = &one.partition else { continue };
+            let known = self.heard.entry(partition.into()).or_insert(one.committed);
+            *known = one.committed.max(*known);
+        }
         self.report = Some(status);
+    }
+
+    /// What is known to be committed.
+    pub(super) fn heard(&self) -> Vec<PartitionAt> {
+        self.heard.iter().map(|(partition, at)| (partition.clone(), *at)).collect()
     }
 
     /// An epoch ended: add its outcomes to the past, keep where its partitions stood.

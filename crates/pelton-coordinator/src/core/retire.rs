@@ -27,8 +27,9 @@ impl Core {
                 continue;
             }
             if self.must_be_retired(&id)
-                && let Some(wish) = self.pipelines.get(&id.pipeline).and_then(|p| wish(p, &id))
+                && let Some(mut wish) = self.pipelines.get(&id.pipeline).and_then(|p| wish(p, &id))
             {
+                wish.heard = self.tasks.get(&id).map(super::Task::heard).unwrap_or_default();
                 self.retire(wish, now);
                 continue;
             }
@@ -138,6 +139,7 @@ fn wish(pipeline: &Pipeline, id: &TaskId) -> Option<Retiring> {
         next: newest.generation.max(id.generation + 1),
         definition: pipeline.revisions.get(&pipeline.record.revision)?.definition.clone(),
         sources: map.sources_of(id.index),
+        heard: Vec::new(),
     })
 }
 

@@ -209,6 +209,11 @@ impl Core {
             virgin: task.record.virgin,
             sources: stage.map(|s| s.sources_of(id.index)).unwrap_or_default(),
             tasks: stage.map_or(0, |s| s.tasks),
+            heard: task
+                .heard()
+                .iter()
+                .map(|(p, at)| v1::PartitionOffset { partition: Some(p.into()), offset: *at })
+                .collect(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     core::{Everything, PartitionAt, Setting},
     store::{AuditRecord, SavepointRecord},
 };
-use pelton_checkpoint::{Positions, Stamp, Verdict, verdict};
+use pelton_checkpoint::{Positions, Stamp, Verdict, verdict, went_back};
 use pelton_proto::v1;
 use pelton_sdk::Registry;
 use pelton_types::{Partition, PipelineName};
@@ -177,6 +177,12 @@ fn set(registry: &Registry, setting: &Setting) -> Result<Vec<PartitionAt>, Troub
         }
         Verdict::Stop(incident) => return Err(Trouble { code: incident.code, text: incident.message }),
     };
+    // Those that are set are where somebody wants them.
+    let stays = |(partition, _): &&PartitionAt| setting.positions.iter().all(|(set, _)| set != partition);
+    let heard: Positions = setting.heard.iter().filter(stays).cloned().collect();
+    if let (true, Some(incident)) = (transactional, went_back(&heard, &seen)) {
+        return Err(Trouble { code: incident.code, text: incident.message });
+    }
     let mut after = before.clone();
     for (partition, at) in &mut after {
         if let Some((_, wanted)) = setting.positions.iter().find(|(p, _)| p == partition) {

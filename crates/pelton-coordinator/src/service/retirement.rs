@@ -2,7 +2,7 @@
 
 use super::hand::{Hand, Trouble, close};
 use crate::core::Retiring;
-use pelton_checkpoint::{Retirement, retirement};
+use pelton_checkpoint::{Retirement, retirement, went_back};
 use pelton_sabotage::{
     Defect, breaks,
     points::{self, Point},
@@ -40,6 +40,7 @@ fn claim(hand: &mut Hand, wish: &Retiring) -> Result<bool, Incident> {
         Retirement::Done => Ok(true),
         Retirement::Claim { .. } if breaks(Defect::NoRetirementClaim) => Ok(true),
         Retirement::Refused(refused) => Err(refused),
+        Retirement::Claim { .. } if let Some(refused) = went_back(&wish.heard, &seen) => Err(refused),
         Retirement::Claim { positions, stamp } => {
             hand.commit_with(&mut *producer, &positions, &stamp.to_string()).map_err(incident)
         }

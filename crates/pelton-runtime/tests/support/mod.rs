@@ -503,7 +503,14 @@ impl Bench {
 
     pub fn start(&mut self, plan: StagePlan, partitions: i32, epoch: u64) {
         let own: Vec<_> = (0..partitions).map(|i| Partition::new("in", i)).collect();
-        let grant = Grant { task: task(), epoch, term: 1, virgin: epoch == 1, partitions: own.clone() };
+        let grant = Grant {
+            task: task(),
+            epoch,
+            term: 1,
+            virgin: epoch == 1,
+            partitions: own.clone(),
+            heard: Vec::new(),
+        };
         let partitions = AssignedPartitions { sources: BTreeMap::from([("in".to_owned(), own)]), tasks: 1 };
         self.handle.send(Command::Start { grant, plan: Arc::new(plan), partitions });
     }
