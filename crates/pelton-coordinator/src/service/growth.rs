@@ -6,12 +6,16 @@ use super::{
     hand::{Hand, Trouble},
 };
 use crate::core::{Reading, grown};
+use futures_util::{StreamExt, stream};
 use pelton_checkpoint::Positions;
 use pelton_proto::v1;
 use pelton_sdk::Registry;
 use pelton_types::Partition;
 use std::time::Duration;
 use tonic::Status;
+
+/// Pipelines looked at together: each waits for answers of its broker.
+const AT_A_TIME: usize = 8;
 
 /// Look each time this long has passed, until the coordinator ends.
 pub(super) async fn watch(admin: Admin, every: Duration) {
@@ -25,17 +29,19 @@ pub(super) async fn watch(admin: Admin, every: Duration) {
             _ = looks.tick() => {}
         }
         let Ok(all) = admin.handle.ask(|core, _| core.reading()).await else { return };
-        for reading in all {
-            let name = reading.name.clone();
-            // A broker that is away, or a topic that is gone: the tasks say so.
-            if let Err(why) = look(&admin, reading).await {
-                tracing::debug!(pipeline = %name, "its topics cannot be looked at: {}", why.message());
-            }
-        }
+        stream::iter(all).for_each_concurrent(AT_A_TIME, |reading| look(&admin, reading)).await;
     }
 }
 
-async fn look(admin: &Admin, reading: Reading) -> Result<(), Status> {
+async fn look(admin: &Admin, reading: Reading) {
+    let name = reading.name.clone();
+    // A broker that is away, or a topic that is gone: the tasks say so.
+    if let Err(why) = grow(admin, reading).await {
+        tracing::debug!(pipeline = %name, "its topics cannot be looked at: {}", why.message());
+    }
+}
+
+async fn grow(admin: &Admin, reading: Reading) -> Result<(), Status> {
     let Some(Size { tasks, topics }) = admin.definitions.size(&reading.definition).await? else {
         return Ok(());
     };
