@@ -321,6 +321,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_coordinator_has_left_when_its_own_connection_ended_and_is_back_when_one_answers() {
+        let overheard = Overheard::new(true, true);
+        overheard.connection_ended(-1);
+        assert!(!overheard.coordinator_left(), "there was none");
+        overheard.coordinator_answered(1);
+        overheard.connection_ended(2);
+        assert!(!overheard.coordinator_left(), "that was another broker");
+        overheard.connection_ended(1);
+        assert!(overheard.coordinator_left());
+        overheard.coordinator_answered(2);
+        assert!(!overheard.coordinator_left());
+    }
+
+    #[test]
     fn the_reason_is_told_only_with_a_refused_certificate() {
         let trust = Overheard { certificate: AtomicI32::new(10), ..Overheard::new(true, false) };
         let refused = Failure::new(-181, "SSL handshake failed: certificate verify failed");

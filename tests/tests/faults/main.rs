@@ -107,6 +107,20 @@ fn a_worker_whose_broker_named_no_broker_for_a_while_goes_on_by_itself() {
 }
 
 #[test]
+fn a_task_that_is_to_start_while_its_broker_names_no_broker_starts_once_it_does() {
+    in_each_shape(|mut scene, shape| {
+        let worker = scene.worker();
+        let nobody = scene.proxies[worker].arm(Rule::every(ApiKey::METADATA, Fault::NameNoBroker));
+        let pipeline = scene.pipeline(shape, 2);
+        scene.put(&pipeline, 0..40);
+        scene.apply(&pipeline);
+        scene.until_caught(worker, nobody, 3);
+        scene.proxies[worker].disarm(nobody);
+        scene.each_once(&pipeline, 40);
+    });
+}
+
+#[test]
 fn w4_offsets_that_arrive_again_in_the_next_transaction_do_no_harm() {
     in_each_shape(|mut scene, shape| {
         let worker = scene.worker();
