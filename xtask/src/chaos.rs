@@ -19,7 +19,7 @@ pub struct Options {
     /// Times the coordinator is killed -9.
     #[arg(long, default_value_t = 5)]
     coordinator_kills: u32,
-    /// Other faults, a dozen kinds in turn: SIGTERM, SIGSTOP, a worker less, tasks dealt anew, poison records, lines cut,
+    /// Other faults, thirteen kinds in turn: SIGTERM, SIGSTOP, a worker less, tasks dealt anew, poison records, lines cut,
     /// silent, slow, requests held, lost and reordered.
     #[arg(long, default_value_t = 24)]
     faults: u32,
@@ -59,7 +59,8 @@ impl Options {
             seed: None,
             kills: 18,
             coordinator_kills: 3,
-            faults: 36,
+            // Three of each kind.
+            faults: 39,
             // The tests that follow use the same Kafka.
             broker_restarts: 0,
             rate: 5_000,

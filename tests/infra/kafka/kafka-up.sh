@@ -5,7 +5,7 @@
 #   KAFKA_HEAP   JVM heap                                 (default: 1g)
 #   KAFKA_PARTITIONS  default partitions                  (default: 8)
 #   KAFKA_FRESH=1     throw the old data away first
-#   KAFKA_SESSION_MS  a start after kill -9 waits this long; too small and a loaded machine fences the broker (default: 3000)
+#   KAFKA_SESSION_MS  a start after kill -9 waits this long; too small and a loaded machine fences the broker (default: 9000, as Kafka's)
 #   KAFKA_TLS    folder of certificates: starts the secured listeners too, see README.md; they take PORT+2 to PORT+7
 #   KAFKA_JVM, KAFKA_PROPS   extra JVM flags / extra server.properties lines ("a=b\nc=d")
 # Needs: java 17+, maven (first time only), flock (util-linux). Prints the bootstrap address.
@@ -57,7 +57,7 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 min.insync.replicas=1
 group.initial.rebalance.delay.ms=0
-broker.session.timeout.ms=${KAFKA_SESSION_MS:-3000}
+broker.session.timeout.ms=${KAFKA_SESSION_MS:-9000}
 broker.heartbeat.interval.ms=500
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 log.retention.check.interval.ms=2000

@@ -16,7 +16,7 @@ struct Arguments {
     /// Times the coordinator is killed -9.
     #[arg(long, default_value_t = 5)]
     coordinator_kills: usize,
-    /// Other faults, a dozen kinds in turn: SIGTERM, SIGSTOP, a worker less, tasks dealt anew, poison records, and what a
+    /// Other faults, thirteen kinds in turn: SIGTERM, SIGSTOP, a worker less, tasks dealt anew, poison records, and what a
     /// proxy does to a worker's line to the broker.
     #[arg(long, default_value_t = 24)]
     faults: usize,
